@@ -5,7 +5,7 @@
 //! as `A > B`, which adds the forwarding pair. A name without a mask takes that of its partner, else 1.
 
 use super::diag::{ConfigError, Diagnostic, quoted};
-use super::model::{Config, Mos, NetDev};
+use super::model::{Config, MAX_DEVICES, Mos, NetDev};
 use super::value::{DeviceLine, device_line};
 
 /// What diagnostics name as the file.
@@ -32,6 +32,10 @@ impl Config {
                     errors.push(Diagnostic { file: SOURCE.to_owned(), line, message });
                 }
             }
+        }
+        if devices.len() > MAX_DEVICES {
+            let message = format!("expected at most {MAX_DEVICES} devices, found {}", devices.len());
+            errors.push(Diagnostic { file: SOURCE.to_owned(), line: 0, message });
         }
         if !errors.is_empty() {
             return Err(ConfigError::new(errors, Vec::new()));

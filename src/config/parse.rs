@@ -137,7 +137,7 @@ impl Parser<'_, '_> {
     }
 
     fn mos_block<'t>(&mut self, block: &Block<'t>, mos: &mut Mos, seen: &mut Vec<(&'t str, u32)>) {
-        let earlier = seen.iter().rev().find(|(name, _)| *name == block.name).map(|&(_, line)| line);
+        let earlier = seen.iter().find(|(name, _)| *name == block.name).map(|&(_, line)| line);
         match (block.name, earlier) {
             ("netdev", _) => {
                 if let Some(line) = earlier {
@@ -163,6 +163,7 @@ impl Parser<'_, '_> {
                 return;
             }
         }
+        seen.retain(|(name, _)| *name != block.name);
         seen.push((block.name, block.line));
     }
 
@@ -218,6 +219,9 @@ impl Parser<'_, '_> {
             };
             for complaint in line.complaints {
                 this.warn(entry, complaint);
+            }
+            if mos.netdevs.len() >= MAX_DEVICES {
+                return this.malformed(entry, &format!("expected at most {MAX_DEVICES} devices"));
             }
             if mask == 0 {
                 this.warn(entry, format!("no core serves {}: its mask is 0", quoted(&line.name)));
@@ -286,6 +290,9 @@ impl Parser<'_, '_> {
                 return this.malformed(entry, "expected `device device`");
             };
             this.rest_ignored(entry, words.next());
+            if mos.forward_pairs.len() >= MAX_DEVICES {
+                return this.malformed(entry, &format!("expected at most {MAX_DEVICES} pairs"));
+            }
             for (old_a, old_b) in mos.add_forward_pair(a, b) {
                 this.warn(
                     entry,
