@@ -395,3 +395,266 @@ impl Replay {
         Fill::Batch { now_ns: self.now_ns, ends_iteration }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::capture::tests::{Bytes, Temp};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Time and frames (device, stamp, first four bytes) of each iteration.
+    type Iterations = Vec<(u64, Vec<(u8, u64, u32)>)>;
+
+    /// Checks each batch on the way.
+    fn run(replay: &mut Replay, mut keep: Option<&mut dyn FnMut(&[u8]) -> bool>) -> Iterations {
+        let mut out = Vec::new();
+        let mut all = Vec::new();
+        let mut current = Vec::new();
+        let mut begun = None;
+        loop {
+            let announced = replay.next_iteration_at();
+            let fill = match &mut keep {
+                None => replay.fill(&mut out),
+                Some(keep) => replay.fill_steered(&mut out, |f| keep(f)),
+            };
+            let Fill::Batch { now_ns, ends_iteration } = fill else {
+                assert_eq!((announced, begun), (None, None), "an iteration was left open");
+                assert_eq!(replay.fill(&mut out), Fill::End);
+                assert!(out.is_empty());
+                return all;
+            };
+            assert_eq!(announced, Some(now_ns));
+            assert!(begun.is_none_or(|t| t == now_ns), "time moved inside an iteration");
+            assert!(out.len() <= BATCH);
+            for f in &out {
+                let bytes = replay.frame_bytes(f);
+                assert_eq!(bytes.len(), f.cap_len as usize);
+                let id = bytes[bytes.len() - 4..].try_into().unwrap();
+                current.push((f.dev, f.ts_ns, u32::from_be_bytes(id)));
+            }
+            begun = Some(now_ns);
+            if ends_iteration {
+                all.push((now_ns, std::mem::take(&mut current)));
+                begun = None;
+            }
+        }
+    }
+
+    /// The same in the plainest way.
+    fn model(inputs: &[Vec<u64>], tick_ms: u32, burst: u32, loops: u32) -> Iterations {
+        let tick = u64::from(tick_ms) * NS_PER_MS;
+        let mut all: Iterations = Vec::new();
+        let (mut now, mut base, mut tick_end) = (0, None, 0);
+        for _ in 0..loops {
+            let offset = tick_end - base.unwrap_or(0);
+            let mut at = vec![0; inputs.len()];
+            loop {
+                let heads = (0..inputs.len()).filter_map(|d| Some((*inputs[d].get(at[d])? + offset, d)));
+                let Some((ts, d)) = heads.min() else { break };
+                let start = *base.get_or_insert(ts / NS_PER_MS * NS_PER_MS);
+                let full = all.last().is_none_or(|(_, f)| f.len() == burst as usize);
+                if ts >= tick_end || full {
+                    while ts >= tick_end {
+                        tick_end = start + ((ts - start) / tick + 1) * tick;
+                    }
+                    now = now.max(ts);
+                    all.push((now, vec![]));
+                }
+                all.last_mut().unwrap().1.push((d as u8, ts, at[d] as u32));
+                at[d] += 1;
+            }
+        }
+        all
+    }
+
+    fn capture(stamps: &[u64], linktype: u32, size: usize) -> Temp {
+        let mut file = Bytes::pcap(false, true, linktype);
+        for (i, ts) in stamps.iter().enumerate() {
+            let mut frame = vec![0x45; size];
+            frame[size - 4..].copy_from_slice(&(i as u32).to_be_bytes());
+            file = file.record((ts / 1_000_000_000) as u32, (ts % 1_000_000_000) as u32, &frame, size as u32);
+        }
+        Temp::new(&file.out)
+    }
+
+    fn replay(files: &[Temp], preload: Preload, tick_ms: u32, burst: u32, loops: u32) -> Replay {
+        let readers = files.iter().map(|f| f.open(preload).unwrap()).collect();
+        Replay::new(readers, ReplayOptions { tick_ms, burst, loops, preload }).unwrap()
+    }
+
+    fn times(iterations: &Iterations) -> Vec<(u64, usize)> {
+        iterations.iter().map(|(t, f)| (*t, f.len())).collect()
+    }
+
+    #[test]
+    fn ticks_count_from_the_first_stamps_millisecond() {
+        let stamps = [5_400_000, 5_999_999, 6_000_000, 6_999_999, 7_000_000, 50_300_000, 50_900_000];
+        let file = [capture(&stamps, 1, 60)];
+        let cut = |tick, burst| times(&run(&mut replay(&file, Preload::Whole, tick, burst, 1), None));
+        assert_eq!(cut(1, 64), [(5_400_000, 2), (6_000_000, 2), (7_000_000, 1), (50_300_000, 2)]);
+        assert_eq!(cut(2, 64), [(5_400_000, 4), (7_000_000, 1), (50_300_000, 2)]);
+        assert_eq!(cut(1000, 64), [(5_400_000, 7)]);
+        assert_eq!(cut(1000, 3), [(5_400_000, 3), (6_999_999, 3), (50_900_000, 1)]);
+        assert_eq!(cut(1, 1).len(), 7);
+    }
+
+    #[test]
+    fn time_never_goes_back() {
+        let file = [capture(&[9_000_000, 3_000_000, 9_500_000, 2_000_000, 11_000_000, 1_000_000], 1, 60)];
+        let got = run(&mut replay(&file, Preload::Whole, 1, 64, 1), None);
+        assert_eq!(times(&got), [(9_000_000, 4), (11_000_000, 2)]);
+        let got = run(&mut replay(&file, Preload::Whole, 1, 1, 1), None);
+        let now: Vec<u64> = got.iter().map(|i| i.0 / 100_000).collect();
+        assert_eq!(now, [90, 90, 95, 95, 110, 110]);
+    }
+
+    #[test]
+    fn equal_stamps_keep_the_order_of_the_devices() {
+        let files = [capture(&[5, 5, 7], 1, 60), capture(&[5, 6, 7], 1, 60), capture(&[1, 5], 1, 60)];
+        let got = run(&mut replay(&files, Preload::Streaming, 1, 64, 1), None);
+        let order: Vec<(u8, u64)> = got.iter().flat_map(|i| &i.1).map(|f| (f.0, f.1)).collect();
+        assert_eq!(order, [(2, 1), (0, 5), (0, 5), (1, 5), (2, 5), (1, 6), (0, 7), (1, 7)]);
+    }
+
+    #[test]
+    fn a_batch_has_at_most_64_frames_and_an_iteration_as_many_as_asked() {
+        let file = [capture(&[1_000_000; 200], 1, 60)];
+        let mut replay = replay(&file, Preload::Whole, 1, 150, 1);
+        let mut out = Vec::new();
+        let mut batches = Vec::new();
+        while let Fill::Batch { ends_iteration, .. } = replay.fill(&mut out) {
+            batches.push((out.len(), ends_iteration));
+        }
+        assert_eq!(batches, [(64, false), (64, false), (22, true), (50, true)]);
+        assert_eq!(replay.packets(), 200);
+    }
+
+    #[test]
+    fn repetitions_are_cut_alike_and_later() {
+        let stamps = [5_400_000, 5_500_000, 6_000_000, 8_999_999];
+        for preload in [Preload::Whole, Preload::Streaming] {
+            let file = [capture(&stamps, 1, 60)];
+            let mut replay = replay(&file, preload, 1, 64, 3);
+            let got = run(&mut replay, None);
+            let (once, rest) = got.split_at(3);
+            for (n, again) in rest.chunks(3).enumerate() {
+                let later: Vec<_> =
+                    once.iter().map(|(t, f)| (t + (n as u64 + 1) * 4_000_000, f.len())).collect();
+                assert_eq!(times(&again.to_vec()), later);
+            }
+            assert_eq!((got.len(), replay.packets()), (9, 12));
+            let (done, total) = replay.position();
+            assert_eq!(done, total);
+        }
+    }
+
+    #[test]
+    fn endless_repetition_of_nothing_ends() {
+        let file = [capture(&[], 1, 60)];
+        assert_eq!(run(&mut replay(&file, Preload::Whole, 1, 64, u32::MAX), None), vec![]);
+    }
+
+    #[test]
+    fn a_vanished_file_ends_its_repetition_with_a_warning() {
+        let file = vec![capture(&[1, 2], 1, 60)];
+        let mut replay = replay(&file, Preload::Streaming, 1, 64, 2);
+        drop(file);
+        assert_eq!(times(&run(&mut replay, None)), [(1, 2)]);
+        assert!(replay.warning().unwrap().contains("No such file"));
+    }
+
+    #[test]
+    fn the_number_of_inputs_is_checked() {
+        let error = Replay::new(vec![], ReplayOptions::default()).err().unwrap();
+        assert_eq!(error.to_string(), "a replay takes 1 to 256 capture files, not 0");
+    }
+
+    #[test]
+    fn extreme_stamps_do_not_overflow() {
+        let file = capture(&[u64::from(u32::MAX) * 1_000_000_000, 0], 1, 60);
+        let mut reader = file.open(Preload::Whole).unwrap();
+        reader.set_time_offset(u64::MAX - 5);
+        let options = ReplayOptions { tick_ms: u32::MAX, loops: 3, ..ReplayOptions::default() };
+        let got = run(&mut Replay::new(vec![reader], options).unwrap(), None);
+        assert!(got.iter().map(|i| i.1.len()).sum::<usize>() == 6);
+        assert!(got.windows(2).all(|w| w[0].0 <= w[1].0));
+    }
+
+    #[test]
+    fn options_from_variables() {
+        let read = |set: &[(&str, &str)]| {
+            let set: Vec<(String, String)> =
+                set.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            ReplayOptions::from_variables(|k| set.iter().find(|s| s.0 == k).map(|s| s.1.clone()))
+        };
+        assert_eq!(read(&[]), Ok(ReplayOptions::default()));
+        let all = read(&[
+            ("MOS_REPLAY_TICK", "1000"),
+            ("MOS_REPLAY_BURST", " 1 "),
+            ("MOS_REPLAY_LOOP", "7"),
+            ("MOS_REPLAY_PRELOAD", "1"),
+        ]);
+        assert_eq!(all, Ok(ReplayOptions { tick_ms: 1000, burst: 1, loops: 7, preload: Preload::Whole }));
+        for (name, value) in [
+            ("MOS_REPLAY_TICK", "1ms"),
+            ("MOS_REPLAY_TICK", "0"),
+            ("MOS_REPLAY_BURST", "-1"),
+            ("MOS_REPLAY_LOOP", ""),
+            ("MOS_REPLAY_LOOP", "4294967296"),
+            ("MOS_REPLAY_PRELOAD", "yes"),
+        ] {
+            let message = read(&[(name, value)]).unwrap_err();
+            assert!(message.starts_with(&format!("{name}='{value}': expected ")), "{message}");
+        }
+    }
+
+    fn stamps() -> impl Strategy<Value = Vec<u64>> {
+        // Mostly small steps, some silences, some steps back.
+        let step = prop_oneof![6 => 0i64..300_000, 2 => 0i64..20_000_000, 1 => -5_000_000i64..0];
+        (10_000_000u64..20_000_000, proptest::collection::vec(step, 0..120)).prop_map(|(start, steps)| {
+            let mut ts = start as i64;
+            steps
+                .iter()
+                .map(|s| {
+                    ts = (ts + s).max(0);
+                    ts as u64
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn the_cut_is_the_models(
+            inputs in proptest::collection::vec(stamps(), 1..4),
+            tick_ms in 1u32..4,
+            burst in prop_oneof![Just(1u32), Just(64), Just(1000), 2u32..100],
+            loops in 1u32..3,
+            copied in any::<bool>(),
+            large in any::<bool>(),
+            preload in prop_oneof![Just(Preload::Whole), Just(Preload::Streaming)],
+        ) {
+            // Large frames make windows move inside iterations.
+            let size = if large { 50_000 } else { 60 };
+            let files: Vec<Temp> = inputs
+                .iter()
+                .enumerate()
+                .map(|(i, s)| capture(s, if copied && i != 1 { 101 } else { 1 }, size))
+                .collect();
+            let expected = model(&inputs, tick_ms, burst, loops);
+            let got = run(&mut replay(&files, preload, tick_ms, burst, loops), None);
+            prop_assert_eq!(&got, &expected);
+            // Dealt to two cores: the same iterations, each frame on one of them.
+            for core in [0u8, 1] {
+                let mut keep = |f: &[u8]| f[f.len() - 1] & 1 == core;
+                let got = run(&mut replay(&files, preload, tick_ms, burst, loops), Some(&mut keep));
+                let part: Iterations = expected
+                    .iter()
+                    .map(|(t, f)| (*t, f.iter().copied().filter(|f| f.2 as u8 & 1 == core).collect()))
+                    .collect();
+                prop_assert_eq!(got, part);
+            }
+        }
+    }
+}

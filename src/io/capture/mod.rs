@@ -11,7 +11,7 @@ mod pcapng;
 mod reader;
 mod source;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 pub use link::{SYNTH_DST_MAC, SYNTH_SRC_MAC};

@@ -46,7 +46,7 @@ enum Resolution {
     /// Nanoseconds per unit.
     Times(u64),
     /// Units per nanosecond.
-    Per(u64),
+    Per(u128),
     /// 2^-n seconds.
     Binary(u32),
 }
@@ -243,8 +243,8 @@ impl Resolution {
         } else if n <= 9 {
             Self::Times(10u64.pow(9 - n))
         } else {
-            // Finer than 10^-28 s a 64-bit stamp spans less than a nanosecond: 0.
-            Self::Per(10u64.checked_pow(n - 9).unwrap_or(u64::MAX))
+            // Finer than 10^-47 s every 64-bit stamp is less than a nanosecond: 0.
+            Self::Per(10u128.checked_pow(n - 9).unwrap_or(u128::MAX))
         }
     }
 }
@@ -254,7 +254,7 @@ impl Interface {
     fn time(&self, units: u64) -> u64 {
         let ns = match self.resolution {
             Resolution::Times(k) => u128::from(units) * u128::from(k),
-            Resolution::Per(k) => u128::from(units / k),
+            Resolution::Per(k) => u128::from(units) / k,
             Resolution::Binary(n) => (u128::from(units) * u128::from(NS_PER_S)) >> n,
         };
         if self.offset_s == 0 {

@@ -113,7 +113,12 @@ impl CaptureWriter {
 
     #[cfg(test)]
     pub(super) fn failing(file: File) -> Self {
-        Self { out: BufWriter::with_capacity(BUFFER, file), precision: Precision::Micro, failed: false, lost: 0 }
+        Self {
+            out: BufWriter::with_capacity(BUFFER, file),
+            precision: Precision::Micro,
+            failed: false,
+            lost: 0,
+        }
     }
 
     fn once(&mut self, result: io::Result<()>, frames: u64) -> io::Result<()> {
