@@ -10,7 +10,7 @@
 //! has to move, because its frames are places in that window: they are valid until the next call of
 //! [`Replay::fill`], [`Replay::fill_steered`] or [`Replay::next_iteration_at`].
 
-use super::capture::{CaptureError, CaptureReader, Peek, Preload};
+use super::capture::{CaptureError, CaptureReader, FrameRef, Peek, Preload};
 
 /// Most frames of one batch.
 pub const BATCH: usize = 64;
@@ -278,33 +278,25 @@ impl Replay {
         let bound = bound.min(self.tick_end);
         let Some(reader) = self.readers.get_mut(dev) else { return Stop::End };
         let dev = dev as u8;
-        let mut left = self.burst - self.taken;
-        let mut first = true;
-        let stop = loop {
-            if left == 0 {
-                break Stop::Burst;
-            }
-            match reader.peek() {
-                Peek::Frame(ts_ns) if ts_ns < bound || first => {}
-                Peek::Frame(_) => break Stop::Stamp,
-                Peek::NeedRefill => break Stop::NeedRefill,
-                Peek::End => break Stop::End,
-            }
-            if out.len() == BATCH {
-                break Stop::Full;
-            }
-            let Some(f) = reader.take() else { break Stop::End };
-            left -= 1;
-            first = false;
-            if keep(reader.frame(&f)) {
-                let (ts_ns, off, cap_len, wire_len) = (f.ts_ns, f.off, f.cap_len, f.wire_len);
+        let left = self.burst - self.taken;
+        let passed = reader.take_while(bound, left, |bytes, f| {
+            if keep(bytes) {
+                let FrameRef { ts_ns, off, cap_len, wire_len } = f;
                 out.push(RxFrame { ts_ns, off, cap_len, wire_len, dev });
             }
-        };
-        let passed = self.burst - self.taken - left;
+            out.len() < BATCH
+        });
         self.taken += passed;
         self.packets += u64::from(passed);
-        stop
+        if passed == left {
+            return Stop::Burst;
+        }
+        match reader.peek() {
+            Peek::Frame(ts_ns) if ts_ns < bound => Stop::Full,
+            Peek::Frame(_) => Stop::Stamp,
+            Peek::NeedRefill => Stop::NeedRefill,
+            Peek::End => Stop::End,
+        }
     }
 
     /// The next packet of the merged input: the earliest stamp, the first reader among equals.

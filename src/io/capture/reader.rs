@@ -265,6 +265,53 @@ impl CaptureReader {
         if self.copying { self.copy(head) } else { Some(head) }
     }
 
+    /// Takes up to `most` frames while their stamps are below `bound` (the first one in any case) and `each`, which
+    /// gets the frame and its bytes, says to go on. Gives the number taken; [`CaptureReader::peek`] then tells why
+    /// it was not more.
+    #[inline(always)]
+    pub(in crate::io) fn take_while(
+        &mut self,
+        bound: u64,
+        most: u32,
+        mut each: impl FnMut(&[u8], FrameRef) -> bool,
+    ) -> u32 {
+        let mut taken = 0;
+        if let (Format::Pcap { swapped, ns_per_unit }, false) = (&self.format, self.copying) {
+            let (swapped, ns_per_unit) = (*swapped, *ns_per_unit);
+            self.untake();
+            let data = self.buf.get(..self.end).unwrap_or(&[]);
+            let mut pos = self.pos;
+            while taken < most {
+                let Some(record) = Record::parse(data, pos, swapped, ns_per_unit, self.time_offset) else {
+                    break;
+                };
+                if record.frame.ts_ns >= bound && taken > 0 {
+                    break;
+                }
+                let Some(bytes) = data.get(record.frame.off..record.next) else { break };
+                pos = record.next;
+                taken += 1;
+                if !each(bytes, record.frame) {
+                    break;
+                }
+            }
+            self.pos = pos;
+            return taken;
+        }
+        while taken < most {
+            match self.peek() {
+                Peek::Frame(ts_ns) if ts_ns < bound || taken == 0 => {}
+                _ => break,
+            }
+            let Some(frame) = self.take() else { break };
+            taken += 1;
+            if !each(self.frame(&frame), frame) {
+                break;
+            }
+        }
+        taken
+    }
+
     /// Reads more. Frames given out before are no longer valid.
     pub fn refill(&mut self) {
         self.untake();
@@ -377,31 +424,36 @@ impl CaptureReader {
     #[inline]
     fn record(&mut self, swapped: bool, ns_per_unit: u64) -> Peek {
         loop {
-            let Some(rest) = self.buf.get(self.pos..self.end) else { return Peek::End };
-            let Some(header) = rest.first_chunk::<RECORD_HEADER>() else { return self.dry() };
-            let cap_len = word(header, 8, swapped);
-            let len = cap_len as usize;
-            if len > MAX_FRAME {
-                return self.lost(len);
-            }
-            if rest.len() < RECORD_HEADER + len {
-                return self.dry();
-            }
-            // Cannot overflow: both factors of both terms have 32 bits, and the sum stays below 2^63.
-            let ts_ns = u64::from(word(header, 0, swapped)) * 1_000_000_000
-                + u64::from(word(header, 4, swapped)) * ns_per_unit;
-            let ts_ns = ts_ns.saturating_add(self.time_offset);
-            let wire_len = word(header, 12, swapped).max(cap_len);
+            let Some(data) = self.buf.get(..self.end) else { return Peek::End };
+            let Some(record) = Record::parse(data, self.pos, swapped, ns_per_unit, self.time_offset) else {
+                return self.no_record(swapped);
+            };
             self.head_start = self.pos;
-            self.pos += RECORD_HEADER + len;
-            if self.copying && len < self.head_link.header_len() {
+            self.pos = record.next;
+            if self.copying && (record.frame.cap_len as usize) < self.head_link.header_len() {
                 self.skipped.short_link_header += 1;
                 self.warn("a frame shorter than its link header is skipped".into());
                 continue;
             }
-            let off = self.head_start + RECORD_HEADER;
-            self.head = Some(FrameRef { ts_ns, off, cap_len, wire_len });
-            return Peek::Frame(ts_ns);
+            self.head = Some(record.frame);
+            return Peek::Frame(record.frame.ts_ns);
+        }
+    }
+
+    /// Why there is no classic record at `pos`.
+    #[cold]
+    fn no_record(&mut self, swapped: bool) -> Peek {
+        let rest = self.buf.get(self.pos..self.end).unwrap_or(&[]);
+        match rest.first_chunk::<RECORD_HEADER>().map(|h| word(h, 8, swapped) as usize) {
+            Some(len) if len > MAX_FRAME => {
+                self.skipped.oversized += 1;
+                self.stop(format!(
+                    "a record claims {len} bytes (limit {MAX_FRAME}): \
+                     the file is corrupt from there on and is not read further"
+                ));
+                Peek::End
+            }
+            _ => self.dry(),
         }
     }
 
@@ -515,15 +567,6 @@ impl CaptureReader {
     }
 
     #[cold]
-    fn lost(&mut self, len: usize) -> Peek {
-        self.skipped.oversized += 1;
-        self.stop(format!(
-            "a record claims {len} bytes (limit {MAX_FRAME}): the file is corrupt from there on and is not read further"
-        ));
-        Peek::End
-    }
-
-    #[cold]
     fn corrupt(&mut self, what: String) -> Peek {
         self.skipped.corrupt_block += 1;
         self.stop(format!("{what}: the file is corrupt from there on and is not read further"));
@@ -548,6 +591,33 @@ impl CaptureReader {
         if self.warning.is_none() {
             self.warning = Some(format!("{}: {message}", self.path.display()));
         }
+    }
+}
+
+/// A classic record that lies whole in the window.
+struct Record {
+    frame: FrameRef,
+    /// Where the next record begins, and the frame ends.
+    next: usize,
+}
+
+impl Record {
+    #[inline(always)]
+    fn parse(data: &[u8], pos: usize, swapped: bool, ns_per_unit: u64, time_offset: u64) -> Option<Self> {
+        let rest = data.get(pos..)?;
+        let header = rest.first_chunk::<RECORD_HEADER>()?;
+        let cap_len = word(header, 8, swapped);
+        let len = cap_len as usize;
+        if len > MAX_FRAME || rest.len() - RECORD_HEADER < len {
+            return None;
+        }
+        // Cannot overflow: both factors of both terms have 32 bits, and the sum stays below 2^63.
+        let ts_ns = u64::from(word(header, 0, swapped)) * 1_000_000_000
+            + u64::from(word(header, 4, swapped)) * ns_per_unit;
+        let wire_len = word(header, 12, swapped).max(cap_len);
+        let off = pos + RECORD_HEADER;
+        let frame = FrameRef { ts_ns: ts_ns.saturating_add(time_offset), off, cap_len, wire_len };
+        Some(Self { frame, next: off + len })
     }
 }
 
