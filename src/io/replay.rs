@@ -111,7 +111,8 @@ pub struct Replay {
     loops: u64,
     /// Start of the first tick; `None` before the first packet.
     base: Option<u64>,
-    tick_end: u64,
+    /// Last nanosecond of the current tick; the next begins behind it.
+    tick_last: u64,
     now_ns: u64,
     /// An iteration was begun and not ended; `taken` packets of it were passed.
     open: bool,
@@ -123,14 +124,17 @@ pub struct Replay {
     warning: Option<String>,
 }
 
-/// The next packet of the merged input.
+/// The next packet of the merged input: in this reader, with this stamp. The reader may go on up to and with
+/// stamps of `through`, which is not below `ts_ns`.
+#[derive(Clone, Copy)]
+struct Packet {
+    dev: usize,
+    ts_ns: u64,
+    through: u64,
+}
+
 enum Front {
-    /// In this reader, with this stamp. The reader may go on while its stamps are below `bound`.
-    Packet {
-        dev: usize,
-        ts_ns: u64,
-        bound: u64,
-    },
+    Packet(Packet),
     NeedRefill,
     End,
 }
@@ -148,6 +152,7 @@ enum Stop {
 
 impl Replay {
     /// A replay of `readers`; a frame names its reader by the place in this list, and equal stamps keep its order.
+    /// A repetition sets the readers' time offsets.
     ///
     /// # Errors
     /// No reader, or more than 256.
@@ -163,7 +168,7 @@ impl Replay {
             loops_done: 0,
             loops: u64::from(options.loops.max(1)),
             base: None,
-            tick_end: 0,
+            tick_last: 0,
             now_ns: 0,
             open: false,
             taken: 0,
@@ -190,7 +195,7 @@ impl Replay {
         if self.open {
             return Some(self.now_ns);
         }
-        self.settle().map(|(_, ts_ns, _)| self.now_ns.max(ts_ns))
+        self.settle().map(|front| self.now_ns.max(front.ts_ns))
     }
 
     /// The bytes of a frame of the last batch, from its Ethernet header on; empty when it is no longer valid.
@@ -231,68 +236,88 @@ impl Replay {
     }
 
     #[inline(always)]
-    fn fill_kept(&mut self, out: &mut Vec<RxFrame>, mut keep: impl FnMut(&[u8]) -> bool) -> Fill {
+    fn fill_kept(&mut self, out: &mut Vec<RxFrame>, keep: impl FnMut(&[u8]) -> bool) -> Fill {
         out.clear();
-        let Some((mut dev, ts_ns, mut bound)) = self.settle() else {
-            if self.open {
-                return self.batch(true);
-            }
-            return Fill::End;
-        };
-        if self.open && ts_ns >= self.tick_end {
-            return self.batch(true);
-        }
         if out.try_reserve(BATCH).is_err() {
             self.over = true;
             self.warning = Some("no memory for a batch of frames: the replay ends".into());
             return Fill::End;
         }
+        out.resize(BATCH, RxFrame::default());
+        let mut kept = 0;
+        let fill = match out.first_chunk_mut::<BATCH>() {
+            Some(places) => self.fill_places(places, &mut kept, keep),
+            None => Fill::End,
+        };
+        out.truncate(kept);
+        fill
+    }
+
+    #[inline(always)]
+    fn fill_places(
+        &mut self,
+        out: &mut [RxFrame; BATCH],
+        kept: &mut usize,
+        mut keep: impl FnMut(&[u8]) -> bool,
+    ) -> Fill {
+        let Some(mut front) = self.settle() else {
+            return if self.open { self.batch(true) } else { Fill::End };
+        };
+        if self.open && front.ts_ns > self.tick_last {
+            return self.batch(true);
+        }
         if !self.open {
-            self.begin(ts_ns);
+            self.begin(front.ts_ns);
         }
         loop {
-            match self.drain(dev, bound, out, &mut keep) {
+            match self.drain(front, out, kept, &mut keep) {
                 Stop::Burst => return self.batch(true),
                 Stop::Full | Stop::NeedRefill => return self.batch(false),
                 Stop::End | Stop::Stamp => {}
             }
-            match self.front() {
-                Front::Packet { ts_ns, .. } if ts_ns >= self.tick_end => return self.batch(true),
-                Front::Packet { dev: d, bound: b, .. } => (dev, bound) = (d, b),
+            front = match self.front() {
+                Front::Packet(next) if next.ts_ns <= self.tick_last => next,
                 Front::NeedRefill => return self.batch(false),
-                Front::End => return self.batch(true),
+                Front::Packet(_) | Front::End => return self.batch(true),
+            };
+            if *kept == BATCH {
+                return self.batch(false);
             }
         }
     }
 
-    /// Passes packets of one reader: the first in any case (it is the front), further ones while their stamps are
-    /// below `bound` and in the tick.
+    /// Passes packets of the front's reader, as long as they are next and in the tick.
     #[inline(always)]
     fn drain(
         &mut self,
-        dev: usize,
-        bound: u64,
-        out: &mut Vec<RxFrame>,
+        front: Packet,
+        out: &mut [RxFrame; BATCH],
+        kept: &mut usize,
         keep: &mut impl FnMut(&[u8]) -> bool,
     ) -> Stop {
-        let bound = bound.min(self.tick_end);
-        let Some(reader) = self.readers.get_mut(dev) else { return Stop::End };
-        let dev = dev as u8;
+        let through = front.through.min(self.tick_last);
+        let Some(reader) = self.readers.get_mut(front.dev) else { return Stop::End };
+        let dev = front.dev as u8;
         let left = self.burst - self.taken;
-        let passed = reader.take_while(bound, left, |bytes, f| {
-            if keep(bytes) {
+        let mut n = *kept;
+        let passed = reader.take_while(through, left, |bytes, f| {
+            if keep(bytes)
+                && let Some(place) = out.get_mut(n)
+            {
                 let FrameRef { ts_ns, off, cap_len, wire_len } = f;
-                out.push(RxFrame { ts_ns, off, cap_len, wire_len, dev });
+                *place = RxFrame { ts_ns, off, cap_len, wire_len, dev };
+                n += 1;
             }
-            out.len() < BATCH
+            n < BATCH
         });
+        *kept = n;
         self.taken += passed;
         self.packets += u64::from(passed);
         if passed == left {
             return Stop::Burst;
         }
         match reader.peek() {
-            Peek::Frame(ts_ns) if ts_ns < bound => Stop::Full,
+            Peek::Frame(ts_ns) if ts_ns <= through => Stop::Full,
             Peek::Frame(_) => Stop::Stamp,
             Peek::NeedRefill => Stop::NeedRefill,
             Peek::End => Stop::End,
@@ -303,39 +328,34 @@ impl Replay {
     fn front(&mut self) -> Front {
         if let [only] = &mut self.readers[..] {
             return match only.peek() {
-                Peek::Frame(ts_ns) => Front::Packet { dev: 0, ts_ns, bound: u64::MAX },
+                Peek::Frame(ts_ns) => Front::Packet(Packet { dev: 0, ts_ns, through: u64::MAX }),
                 Peek::NeedRefill => Front::NeedRefill,
                 Peek::End => Front::End,
             };
         }
-        let mut front: Option<(usize, u64)> = None;
-        let mut bound = u64::MAX;
-        for (i, reader) in self.readers.iter_mut().enumerate() {
-            match (reader.peek(), front) {
-                (Peek::NeedRefill, _) => return Front::NeedRefill,
-                (Peek::End, _) => {}
-                (Peek::Frame(ts_ns), Some((_, best))) if ts_ns >= best => {
-                    // Behind the front one in order: that one may go on up to and with this stamp.
-                    bound = bound.min(ts_ns.saturating_add(1));
-                }
-                (Peek::Frame(ts_ns), before) => {
-                    // Earlier than the front so far, which comes before it in order: up to that stamp, without.
-                    bound = bound.min(before.map_or(u64::MAX, |(_, best)| best));
-                    front = Some((i, ts_ns));
-                }
-            }
+        let mut front: Option<Packet> = None;
+        for (dev, reader) in self.readers.iter_mut().enumerate() {
+            let ts_ns = match reader.peek() {
+                Peek::Frame(ts_ns) => ts_ns,
+                Peek::NeedRefill => return Front::NeedRefill,
+                Peek::End => continue,
+            };
+            front = Some(match front {
+                // This one comes behind the front in order: the front may go on with stamps equal to its.
+                Some(best) if ts_ns >= best.ts_ns => Packet { through: best.through.min(ts_ns), ..best },
+                // The front so far comes before this one in order.
+                Some(best) => Packet { dev, ts_ns, through: best.ts_ns - 1 },
+                None => Packet { dev, ts_ns, through: u64::MAX },
+            });
         }
-        match front {
-            Some((dev, ts_ns)) => Front::Packet { dev, ts_ns, bound },
-            None => Front::End,
-        }
+        front.map_or(Front::End, Front::Packet)
     }
 
-    /// The next packet, with windows moved and files started again as needed: device, stamp, bound.
-    fn settle(&mut self) -> Option<(usize, u64, u64)> {
+    /// The next packet, with windows moved and files started again as needed.
+    fn settle(&mut self) -> Option<Packet> {
         while !self.over {
             match self.front() {
-                Front::Packet { dev, ts_ns, bound } => return Some((dev, ts_ns, bound)),
+                Front::Packet(packet) => return Some(packet),
                 Front::NeedRefill => {
                     for reader in &mut self.readers {
                         if reader.peek() == Peek::NeedRefill {
@@ -359,7 +379,7 @@ impl Replay {
         self.loops_left -= 1;
         self.loops_done += 1;
         self.packets_at_rewind = self.packets;
-        let offset = self.tick_end.saturating_sub(self.base.unwrap_or(0));
+        let offset = self.tick_last.saturating_add(1).saturating_sub(self.base.unwrap_or(0));
         for reader in &mut self.readers {
             if let Err(error) = reader.rewind() {
                 self.warning = Some(format!("the replay ends before its next repetition: {error}"));
@@ -372,11 +392,12 @@ impl Replay {
 
     /// Begins an iteration with a packet of this stamp.
     fn begin(&mut self, ts_ns: u64) {
-        let base = *self.base.get_or_insert(ts_ns - ts_ns % NS_PER_MS);
         self.now_ns = self.now_ns.max(ts_ns);
-        if ts_ns >= self.tick_end {
-            let ticks = ts_ns.saturating_sub(base) / self.tick_ns + 1;
-            self.tick_end = base.saturating_add(ticks.saturating_mul(self.tick_ns));
+        let first = self.base.is_none();
+        let base = *self.base.get_or_insert(ts_ns - ts_ns % NS_PER_MS);
+        if first || ts_ns > self.tick_last {
+            let start = ts_ns - ts_ns.saturating_sub(base) % self.tick_ns;
+            self.tick_last = start.saturating_add(self.tick_ns - 1);
         }
         self.taken = 0;
         self.open = true;
@@ -397,8 +418,10 @@ mod tests {
     /// Time and frames (device, stamp, first four bytes) of each iteration.
     type Iterations = Vec<(u64, Vec<(u8, u64, u32)>)>;
 
+    type Keep<'a> = Option<&'a mut dyn FnMut(&[u8]) -> bool>;
+
     /// Checks each batch on the way.
-    fn run(replay: &mut Replay, mut keep: Option<&mut dyn FnMut(&[u8]) -> bool>) -> Iterations {
+    fn run(replay: &mut Replay, mut keep: Keep) -> Iterations {
         let mut out = Vec::new();
         let mut all = Vec::new();
         let mut current = Vec::new();

@@ -7,6 +7,7 @@
 //! Formats: the classic layout (`draft-ietf-opsawg-pcap`) and pcapng (`draft-ietf-opsawg-pcapng`).
 
 mod link;
+mod pcap;
 mod pcapng;
 mod reader;
 mod source;

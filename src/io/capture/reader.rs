@@ -9,6 +9,7 @@
 //! beyond [`MAX_FRAME`]) the rest of the file means nothing: reading ends there, with a message.
 
 use super::link::{self, ETH_LEN, Link};
+use super::pcap::{self, BadHeader, FileHeader, Record};
 use super::pcapng::{self, Block, Section};
 use super::source::{Source, read_full};
 use super::{CaptureError, FrameRef, MAX_BLOCK, MAX_FRAME, Next, Peek, Preload, Skipped};
@@ -22,23 +23,6 @@ const WINDOW: usize = 512 * 1024;
 /// Bytes of copied frames between two refills; holds the largest frame.
 const SCRATCH: usize = 384 * 1024;
 const _: () = assert!(WINDOW > MAX_BLOCK && MAX_BLOCK > MAX_FRAME + 1024 && SCRATCH > MAX_FRAME + ETH_LEN);
-
-const FILE_HEADER: usize = 24;
-const RECORD_HEADER: usize = 16;
-
-const MAGIC_MICRO: u32 = 0xa1b2_c3d4;
-const MAGIC_NANO: u32 = 0xa1b2_3c4d;
-/// Capture files recognised only to name them in the message.
-const OTHER_FORMATS: [(&[u8], &str); 8] = [
-    (&[0xa1, 0xb2, 0xcd, 0x34], "a modified pcap file (Kuznetzov)"),
-    (&[0x34, 0xcd, 0xb2, 0xa1], "a modified pcap file (Kuznetzov)"),
-    (b"snoop\0\0\0", "a snoop file"),
-    (b"RTSS", "a Microsoft Network Monitor 1 file"),
-    (b"GMBU", "a Microsoft Network Monitor 2 file"),
-    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd compression"),
-    (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz compression"),
-    (b"BZh", "bzip2 compression"),
-];
 
 /// Reads the frames of one capture file, in file order.
 pub struct CaptureReader {
@@ -265,50 +249,64 @@ impl CaptureReader {
         if self.copying { self.copy(head) } else { Some(head) }
     }
 
-    /// Takes up to `most` frames while their stamps are below `bound` (the first one in any case) and `each`, which
-    /// gets the frame and its bytes, says to go on. Gives the number taken; [`CaptureReader::peek`] then tells why
-    /// it was not more.
+    /// Takes up to `most` frames while their stamps are not above `through` and `each`, which gets the frame and its
+    /// bytes, says to go on. Gives the number taken; [`CaptureReader::peek`] then tells why it was not more.
     #[inline(always)]
     pub(in crate::io) fn take_while(
         &mut self,
-        bound: u64,
+        through: u64,
         most: u32,
         mut each: impl FnMut(&[u8], FrameRef) -> bool,
     ) -> u32 {
-        let mut taken = 0;
-        if let (Format::Pcap { swapped, ns_per_unit }, false) = (&self.format, self.copying) {
-            let (swapped, ns_per_unit) = (*swapped, *ns_per_unit);
-            self.untake();
-            let data = self.buf.get(..self.end).unwrap_or(&[]);
-            let mut pos = self.pos;
-            while taken < most {
-                let Some(record) = Record::parse(data, pos, swapped, ns_per_unit, self.time_offset) else {
-                    break;
-                };
-                if record.frame.ts_ns >= bound && taken > 0 {
-                    break;
-                }
-                let Some(bytes) = data.get(record.frame.off..record.next) else { break };
-                pos = record.next;
-                taken += 1;
-                if !each(bytes, record.frame) {
-                    break;
-                }
+        match self.format {
+            Format::Pcap { swapped: false, ns_per_unit } if !self.copying => {
+                self.take_records::<false>(ns_per_unit, through, most, each)
             }
-            self.pos = pos;
-            return taken;
+            Format::Pcap { swapped: true, ns_per_unit } if !self.copying => {
+                self.take_records::<true>(ns_per_unit, through, most, each)
+            }
+            _ => {
+                let mut taken = 0;
+                while taken < most && matches!(self.peek(), Peek::Frame(ts_ns) if ts_ns <= through) {
+                    let Some(frame) = self.take() else { break };
+                    taken += 1;
+                    if !each(self.frame(&frame), frame) {
+                        break;
+                    }
+                }
+                taken
+            }
         }
+    }
+
+    /// [`CaptureReader::take_while`] for classic Ethernet captures: the hot loop. Whatever is not a plain record
+    /// ends it and is left to `peek`.
+    #[inline(always)]
+    fn take_records<const SWAPPED: bool>(
+        &mut self,
+        ns_per_unit: u64,
+        through: u64,
+        most: u32,
+        mut each: impl FnMut(&[u8], FrameRef) -> bool,
+    ) -> u32 {
+        self.untake();
+        let data = self.buf.get(..self.end).unwrap_or(&[]);
+        let time_offset = self.time_offset;
+        let mut pos = self.pos;
+        let mut taken = 0;
         while taken < most {
-            match self.peek() {
-                Peek::Frame(ts_ns) if ts_ns < bound || taken == 0 => {}
-                _ => break,
+            let Some(record) = Record::parse(data, pos, SWAPPED, ns_per_unit, time_offset) else { break };
+            if record.frame.ts_ns > through {
+                break;
             }
-            let Some(frame) = self.take() else { break };
+            let Some(bytes) = data.get(record.frame.off..record.next) else { break };
+            pos = record.next;
             taken += 1;
-            if !each(self.frame(&frame), frame) {
+            if !each(bytes, record.frame) {
                 break;
             }
         }
+        self.pos = pos;
         taken
     }
 
@@ -369,50 +367,29 @@ impl CaptureReader {
     /// Reads the file's header at `pos` 0.
     fn file_header(&mut self) -> Result<(), CaptureError> {
         let bytes = &self.buf[..self.end];
-        let other = |what| CaptureError::UnsupportedFormat { path: self.path.clone(), what };
-        if let Some((_, what)) = OTHER_FORMATS.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-            return Err(other(what));
-        }
-        let Some(&magic) = bytes.first_chunk::<4>() else {
-            return Err(CaptureError::NotACapture(self.path.clone()));
-        };
-        if u32::from_le_bytes(magic) == pcapng::SECTION {
+        let path = || self.path.clone();
+        if bytes.starts_with(&pcapng::SECTION.to_le_bytes()) {
             let mut section = Section::default();
             if bytes.len() < pcapng::BLOCK_OVERHEAD {
-                return Err(CaptureError::CutHeader(self.path.clone()));
+                return Err(CaptureError::CutHeader(path()));
             }
-            if section.header(bytes).is_none() {
-                return Err(CaptureError::NotACapture(self.path.clone()));
-            }
+            section.header(bytes).ok_or_else(|| CaptureError::NotACapture(path()))?;
             self.format = Format::Pcapng(section);
             return Ok(());
         }
-        let (swapped, ns_per_unit) = match (u32::from_le_bytes(magic), u32::from_be_bytes(magic)) {
-            (MAGIC_MICRO, _) => (false, 1_000),
-            (MAGIC_NANO, _) => (false, 1),
-            (_, MAGIC_MICRO) => (true, 1_000),
-            (_, MAGIC_NANO) => (true, 1),
-            _ => return Err(CaptureError::NotACapture(self.path.clone())),
-        };
-        let Some(header) = bytes.first_chunk::<FILE_HEADER>() else {
-            return Err(CaptureError::CutHeader(self.path.clone()));
-        };
-        let major = u16::from_le_bytes([header[4], header[5]]);
-        if (if swapped { major.swap_bytes() } else { major }) != 2 {
-            return Err(other("a pcap version other than 2"));
-        }
-        let linktype = word(header, 20, swapped);
-        // The upper six bits say whether frames end in a checksum, and how long it is.
-        let linktype = linktype & 0x03ff_ffff;
-        let Some(link) = Link::from_number(linktype) else {
-            return Err(CaptureError::UnsupportedLink {
-                path: self.path.clone(),
-                linktype,
-                name: link::name(linktype),
-            });
-        };
-        self.format = Format::Pcap { swapped, ns_per_unit };
-        self.pos = FILE_HEADER;
+        let header = FileHeader::parse(bytes).map_err(|bad| match bad {
+            BadHeader::Unknown => CaptureError::NotACapture(path()),
+            BadHeader::Cut => CaptureError::CutHeader(path()),
+            BadHeader::Unsupported(what) => CaptureError::UnsupportedFormat { path: path(), what },
+        })?;
+        let linktype = header.linktype;
+        let link = Link::from_number(linktype).ok_or_else(|| CaptureError::UnsupportedLink {
+            path: path(),
+            linktype,
+            name: link::name(linktype),
+        })?;
+        self.format = Format::Pcap { swapped: header.swapped, ns_per_unit: header.ns_per_unit };
+        self.pos = pcap::FILE_HEADER;
         self.head_link = link;
         if link != Link::Ethernet {
             self.start_copying();
@@ -444,7 +421,7 @@ impl CaptureReader {
     #[cold]
     fn no_record(&mut self, swapped: bool) -> Peek {
         let rest = self.buf.get(self.pos..self.end).unwrap_or(&[]);
-        match rest.first_chunk::<RECORD_HEADER>().map(|h| word(h, 8, swapped) as usize) {
+        match Record::claimed_len(rest, swapped) {
             Some(len) if len > MAX_FRAME => {
                 self.skipped.oversized += 1;
                 self.stop(format!(
@@ -592,37 +569,4 @@ impl CaptureReader {
             self.warning = Some(format!("{}: {message}", self.path.display()));
         }
     }
-}
-
-/// A classic record that lies whole in the window.
-struct Record {
-    frame: FrameRef,
-    /// Where the next record begins, and the frame ends.
-    next: usize,
-}
-
-impl Record {
-    #[inline(always)]
-    fn parse(data: &[u8], pos: usize, swapped: bool, ns_per_unit: u64, time_offset: u64) -> Option<Self> {
-        let rest = data.get(pos..)?;
-        let header = rest.first_chunk::<RECORD_HEADER>()?;
-        let cap_len = word(header, 8, swapped);
-        let len = cap_len as usize;
-        if len > MAX_FRAME || rest.len() - RECORD_HEADER < len {
-            return None;
-        }
-        // Cannot overflow: both factors of both terms have 32 bits, and the sum stays below 2^63.
-        let ts_ns = u64::from(word(header, 0, swapped)) * 1_000_000_000
-            + u64::from(word(header, 4, swapped)) * ns_per_unit;
-        let wire_len = word(header, 12, swapped).max(cap_len);
-        let off = pos + RECORD_HEADER;
-        let frame = FrameRef { ts_ns: ts_ns.saturating_add(time_offset), off, cap_len, wire_len };
-        Some(Self { frame, next: off + len })
-    }
-}
-
-#[inline(always)]
-fn word<const N: usize>(bytes: &[u8; N], at: usize, swapped: bool) -> u32 {
-    let v = u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    if swapped { v.swap_bytes() } else { v }
 }

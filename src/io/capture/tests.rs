@@ -326,7 +326,9 @@ fn other_link_types_get_an_ethernet_header() {
     let own = [9, 8, 7, 6, 5, 4];
     let made = SYNTH_SRC_MAC;
     let with = |head: [u8; 4], p: &[u8]| [&head[..], p].concat();
-    let cases: Vec<(u32, Vec<u8>, [u8; 6], u16, &[u8])> = vec![
+    /// Link type, frame; source, type and payload expected.
+    type Case<'a> = (u32, Vec<u8>, [u8; 6], u16, &'a [u8]);
+    let cases: Vec<Case> = vec![
         (12, v4.clone(), made, 0x0800, &v4),
         (14, v6.clone(), made, 0x86dd, &v6),
         (101, v4.clone(), made, 0x0800, &v4),
@@ -391,7 +393,8 @@ fn pcapng_both_orders_all_packet_blocks() {
 
 #[test]
 fn pcapng_time_resolution_and_offset() {
-    let cases: [(&[(u16, &[u8])], u64, u64); 9] = [
+    type Options<'a> = &'a [(u16, &'a [u8])];
+    let cases: [(Options, u64, u64); 9] = [
         (&[], 1_000_001, 1_000_001_000),
         (&[(9, &[9])], 1_000_001, 1_000_001),
         (&[(9, &[0])], 12, 12_000_000_000),
