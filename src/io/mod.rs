@@ -1,1 +1,4 @@
 //! (placeholder)
+pub mod capture;
+pub mod progress;
+pub mod replay;
