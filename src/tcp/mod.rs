@@ -1,1 +1,4 @@
 //! (placeholder)
+
+pub mod options;
+pub mod seq;
