@@ -179,6 +179,32 @@ mod tests {
         assert!(*low * 100 > *high * 90, "{share:?}");
     }
 
+    /// The shares of the least and the most loaded queue, measured on the C library with random
+    /// tuples (contract, endpoint-io.md 1.4), in hundredths of a fair share.
+    #[test]
+    fn shares_measured_on_the_reference() {
+        for (form, queues, low, high) in [
+            (RssForm::Narrow, 5, 16, 172),
+            (RssForm::Narrow, 10, 16, 187),
+            (RssForm::Narrow, 12, 75, 131),
+            (RssForm::Narrow, 15, 0, 211),
+            (RssForm::Wide, 5, 31, 188),
+        ] {
+            let mut share = vec![0u32; queues as usize];
+            for port in 0..=0xff {
+                share[Rss::new(form).queue(0, 0, port, 0, queues) as usize] += 1;
+            }
+            let hundredths = |n: &u32| (n * queues * 100 + 128) / 256;
+            let (least, most) = (share.iter().min().unwrap(), share.iter().max().unwrap());
+            assert!(hundredths(least).abs_diff(low) <= 1, "{form:?} {queues} {share:?}");
+            assert!(hundredths(most).abs_diff(high) <= 1, "{form:?} {queues} {share:?}");
+        }
+        for queues in [10u32, 15] {
+            let used: HashSet<_> = (0..=0xff).map(|p| Rss::default().queue(0, 0, p, 0, queues)).collect();
+            assert_eq!(used.len() as u32, queues - 2);
+        }
+    }
+
     #[test]
     fn no_queues_is_queue_zero() {
         for form in FORMS {
