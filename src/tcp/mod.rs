@@ -1,1 +1,6 @@
 //! (placeholder)
+
+pub mod loose;
+pub mod ranges;
+pub mod reassembly;
+pub mod store;
