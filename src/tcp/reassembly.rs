@@ -191,6 +191,18 @@ impl Reassembly {
 
     // ---- Accepting ------------------------------------------------------------------------------------------
 
+    /// Whether this is the common case: the next bytes of a stream without holes, no more of them than the buffer holds. The
+    /// store then is exactly `head..tail`.
+    #[inline]
+    fn is_plain(&self, tail: u64, off: u64, len: usize) -> bool {
+        off == tail
+            && self.disorder.is_empty()
+            && self.buffered
+            && self.head <= tail
+            && (1..=self.capacity as usize).contains(&len)
+            && tail <= u64::MAX - len as u64
+    }
+
     /// What of the segment `off..off + len` can be accepted by one call.
     fn fit(&self, tail: u64, off: u64, len: usize) -> Fit {
         let end = off.saturating_add(len as u64);
@@ -220,6 +232,11 @@ impl Reassembly {
     /// What [`Reassembly::accept`] would do with `len` captured bytes at offset `off`, without doing it. For a side that
     /// keeps no bytes only `tail` and `refused` can differ from "nothing".
     pub fn plan(&self, tail: u64, off: u64, len: usize) -> Plan {
+        if self.is_plain(tail, off, len) {
+            let end = tail + len as u64;
+            let evict_to = self.head_for(tail, off, end);
+            return Plan { consumed: len, evict_to, refused: 0, tail: end };
+        }
         if !self.buffered {
             let end = off.saturating_add(len as u64);
             let refused = if off > tail && !self.ahead().has_room(off, end) { len } else { 0 };
@@ -244,6 +261,13 @@ impl Reassembly {
         bytes: &[u8],
         wire_len: usize,
     ) -> Result<Accepted, OutOfMemory> {
+        if self.is_plain(tail, off, bytes.len()) {
+            let len = bytes.len();
+            self.store.slide(bytes, self.capacity as usize)?;
+            self.pile = tail;
+            self.head = self.head_for(tail, off, tail + len as u64);
+            return Ok(Accepted { tail: tail + len as u64, consumed: len, stored: len, refused: 0 });
+        }
         if !self.buffered {
             return self.note(tail, off, wire_len.max(bytes.len()));
         }

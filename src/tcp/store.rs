@@ -70,15 +70,21 @@ impl ByteStore {
 
     /// Makes sure that the next `more` bytes can be appended. The store then never needs more than `limit` slots
     /// (it is exceeded only where the bytes themselves exceed it).
+    #[inline]
     pub fn try_reserve(&mut self, more: usize, limit: usize) -> Result<(), OutOfMemory> {
         let (start, len, slots) = (self.start as usize, self.len(), self.slots.len());
-        let needed = len.checked_add(more).filter(|&n| n <= u32::MAX as usize).ok_or(OutOfMemory)?;
+        let needed = len.checked_add(more).ok_or(OutOfMemory)?;
         let reach = if start + len == slots { self.slots.capacity() } else { slots };
-        if needed <= reach {
-            return Ok(());
+        if needed <= reach { Ok(()) } else { self.grow(needed, limit) }
+    }
+
+    #[cold]
+    fn grow(&mut self, needed: usize, limit: usize) -> Result<(), OutOfMemory> {
+        if needed > u32::MAX as usize {
+            return Err(OutOfMemory);
         }
         self.straighten();
-        self.slots.try_reserve_exact(roomy(needed).min(limit.max(needed)) - len)?;
+        self.slots.try_reserve_exact(roomy(needed).min(limit.max(needed)) - self.len())?;
         Ok(())
     }
 
@@ -107,6 +113,19 @@ impl ByteStore {
         }
         self.len += bytes.len() as u32;
         Ok(())
+    }
+
+    /// Appends `bytes`, first letting as many of the oldest bytes go as needed to hold no more than `limit` (or `bytes` alone).
+    /// After an error nothing has changed.
+    #[inline]
+    pub fn slide(&mut self, bytes: &[u8], limit: usize) -> Result<(), OutOfMemory> {
+        let excess = (self.len() + bytes.len()).saturating_sub(limit);
+        if excess > 0 {
+            // Before anything is lost: a store that has not reached its limit yet may have to grow.
+            self.try_reserve(bytes.len().saturating_sub(excess), limit)?;
+            self.pop_front(excess);
+        }
+        self.push(bytes, limit)
     }
 
     /// Lets the `count` oldest bytes go (all, if it holds fewer). Keeps the memory; see [`ByteStore::trim`].
