@@ -1,4 +1,6 @@
 //! (placeholder)
 
-pub mod options;
-pub mod seq;
+pub mod loose;
+pub mod ranges;
+pub mod reassembly;
+pub mod store;
