@@ -76,6 +76,12 @@ impl IdSpace {
         self.fresh - self.free
     }
 
+    /// How many ids are not in use.
+    #[must_use]
+    pub fn available(&self) -> u32 {
+        self.limit - self.in_use()
+    }
+
     /// How many ids there are.
     #[must_use]
     pub fn limit(&self) -> u32 {

@@ -8,7 +8,10 @@ pub mod arena;
 pub mod hash;
 pub mod ids;
 pub mod key;
+pub mod record;
+pub mod slab;
 pub mod table;
+pub mod token;
 pub mod wheel;
 
 #[cfg(test)]

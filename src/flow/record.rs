@@ -2,8 +2,6 @@
 
 use super::arena::Record;
 use super::key::ShortKey;
-use super::wheel::Links;
-use super::arena::Arena;
 use crate::tcp::side::Side;
 
 /// Index of the client's side.
@@ -44,8 +42,6 @@ impl Flow {
     pub const ALT_KEY: u16 = 1 << 3;
     /// END callbacks are running or have run.
     pub const ENDING: u16 = 1 << 4;
-    /// The flow is linked into the timer wheel.
-    pub const ARMED: u16 = 1 << 5;
     /// Picked up in the middle (X3).
     pub const MIDSTREAM: u16 = 1 << 6;
 
@@ -87,15 +83,6 @@ impl Record for Flow {
     }
     fn set_next_free(&mut self, next: u32) {
         self.links.0 = next;
-    }
-}
-
-impl Links for Arena<Flow> {
-    fn links(&self, idx: u32) -> (u32, u32) {
-        self.at(idx).links
-    }
-    fn set_links(&mut self, idx: u32, links: (u32, u32)) {
-        self.at_mut(idx).links = links;
     }
 }
 

@@ -1,6 +1,6 @@
 //! A numbered collection that grows fallibly and reuses numbers, for the cold parts of few flows.
 
-use super::arena::OutOfMemory;
+use super::OutOfMemory;
 
 /// Numbered values; boxed, so that growing moves pointers only.
 #[derive(Debug)]

@@ -3,9 +3,12 @@
 use super::event::{Hook, ON_CONN_END, ON_STATE_CHANGE};
 use super::process::ALT;
 use super::state::{Monitor, Settings, State};
-use crate::flow::arena::Id;
+use super::stream::Cold;
+use crate::flow::arena::{Arena, Id};
 use crate::flow::record::{CLI, Flow, SVR};
+use crate::flow::slab::Slab;
 use crate::flow::token::Token;
+use crate::flow::wheel::Links;
 use crate::tcp::side::{NO_COLD, Side};
 use crate::tcp::state::State as Tcp;
 use std::sync::atomic::Ordering;
@@ -63,17 +66,15 @@ impl Monitor {
 
     fn free_flow(&self, st: &mut State, id: Id) {
         let Some(flow) = st.flows.get(id) else { return };
-        let hash = st.hasher.hash(&flow.key);
+        let hash = st.hasher.short(&flow.key);
         let (flags, mut socket, cold) = (flow.flags, flow.socket, [flow.sides[CLI].cold, flow.sides[SVR].cold]);
         st.table.remove(hash, id.index);
         if flags & Flow::ALT_KEY != 0
             && let Some((key, _)) = st.alternate.remove(&id.index)
         {
-            st.table.remove(st.hasher.hash(&key), id.index | ALT);
+            st.table.remove(st.hasher.short(&key), id.index | ALT);
         }
-        if flags & Flow::ARMED != 0 {
-            st.wheel.remove(&mut st.flows, id.index);
-        }
+        st.disarm(id, &self.settings);
         for number in cold {
             if number != NO_COLD {
                 st.drop_cold(number);
@@ -115,44 +116,75 @@ impl Monitor {
         loop {
             let st = self.state(t);
             let now = st.now_ms;
-            let Some(index) = st.wheel.pop_due(&mut st.flows, now) else { return };
+            let State { flows, cold, wheel, .. } = st;
+            let mut due = Deadlines { flows, cold, settings: &self.settings, now };
+            let Some(index) = wheel.pop_due(&mut due, now) else { return };
             let Some(id) = st.flows.id_of(index) else { continue };
-            let (deadline, first) = st.deadline(id, &self.settings);
-            let Some(flow) = st.flows.get_mut(id) else { continue };
-            flow.clear(Flow::ARMED);
-            match deadline {
-                Some(at) if at > now => {
-                    flow.set(Flow::ARMED);
-                    st.wheel.insert(&mut st.flows, index, at);
-                }
-                None => {}
-                Some(_) => {
-                    st.stats.flows_timed_out += (first == CLI) as u64;
-                    self.end_flow(t, id, first, false);
-                }
-            }
+            let (_, first) = st.deadline(id, &self.settings);
+            st.stats.flows_timed_out += 1;
+            self.end_flow(t, id, first, false);
         }
     }
 }
 
-impl State {
-    /// When a flow ends by itself, and the side that is told first.
-    pub(super) fn deadline(&self, id: Id, settings: &Settings) -> (Option<u64>, usize) {
-        let Some(flow) = self.flows.get(id) else { return (None, CLI) };
-        let since = |ms: u32| self.now_ms.saturating_sub((self.now_ms as u32).wrapping_sub(ms) as u64);
-        let mut best = (settings.timeout_ms.map(|timeout| since(flow.last_seen) + timeout as u64), CLI);
-        for side in [CLI, SVR] {
-            let (this, peer) = (&flow.sides[side], &flow.sides[1 - side]);
-            if this.state != Tcp::TimeWait || !matches!(peer.state, Tcp::TimeWait | Tcp::Closed) {
-                continue;
-            }
-            let entered = self.cold.get(this.cold).map_or(flow.last_seen, |c| c.time_wait_since);
-            let at = since(entered) + settings.time_wait_ms as u64;
-            if best.0.is_none_or(|b| at < b) {
-                best = (Some(at), side);
-            }
+/// What the wheel asks of flows: when each is due by what is known now (design E: lazily re-armed).
+struct Deadlines<'a> {
+    flows: &'a mut Arena<Flow>,
+    cold: &'a Slab<Cold>,
+    settings: &'a Settings,
+    now: u64,
+}
+
+impl Links for Deadlines<'_> {
+    fn links(&self, index: u32) -> (u32, u32) {
+        self.flows.at(index).map_or((0, 0), |f| f.links)
+    }
+    fn set_links(&mut self, index: u32, links: (u32, u32)) {
+        if let Some(flow) = self.flows.at_mut(index) {
+            flow.links = links;
         }
-        best
+    }
+    fn due(&self, index: u32) -> u64 {
+        let Some(flow) = self.flows.at(index) else { return u64::MAX };
+        deadline(flow, self.cold, self.settings, self.now).0.unwrap_or(u64::MAX)
+    }
+}
+
+/// When a flow ends by itself, and the side that is told first.
+fn deadline(flow: &Flow, cold: &Slab<Cold>, settings: &Settings, now: u64) -> (Option<u64>, usize) {
+    let since = |ms: u32| now.saturating_sub((now as u32).wrapping_sub(ms) as u64);
+    let mut best = (settings.timeout_ms.map(|timeout| since(flow.last_seen) + timeout as u64), CLI);
+    if settings.time_wait_ms == 0 {
+        return best;
+    }
+    for side in [CLI, SVR] {
+        let (this, peer) = (&flow.sides[side], &flow.sides[1 - side]);
+        if this.state != Tcp::TimeWait || !matches!(peer.state, Tcp::TimeWait | Tcp::Closed) {
+            continue;
+        }
+        let entered = cold.get(this.cold).map_or(flow.last_seen, |c| c.time_wait_since);
+        let at = since(entered) + settings.time_wait_ms as u64;
+        if best.0.is_none_or(|b| at < b) {
+            best = (Some(at), side);
+        }
+    }
+    best
+}
+
+impl State {
+    fn deadline(&self, id: Id, settings: &Settings) -> (Option<u64>, usize) {
+        self.flows.get(id).map_or((None, CLI), |f| deadline(f, &self.cold, settings, self.now_ms))
+    }
+
+    /// Puts a flow into the wheel, or moves it there.
+    pub(super) fn arm(&mut self, id: Id, at: u64, settings: &Settings) {
+        let State { flows, cold, wheel, .. } = self;
+        wheel.insert(&mut Deadlines { flows, cold, settings, now: self.now_ms }, id.index, at);
+    }
+
+    fn disarm(&mut self, id: Id, settings: &Settings) {
+        let State { flows, cold, wheel, .. } = self;
+        wheel.remove(&mut Deadlines { flows, cold, settings, now: self.now_ms }, id.index);
     }
 
     /// A side entered TIME_WAIT, or a packet restarted it, or its peer closed: the deadline moves.
@@ -169,13 +201,7 @@ impl State {
             cold.time_wait_since = now;
         }
         if let (Some(at), _) = self.deadline(id, settings) {
-            if self.flows.get(id).is_some_and(|f| f.has(Flow::ARMED)) {
-                self.wheel.remove(&mut self.flows, id.index);
-            }
-            self.wheel.insert(&mut self.flows, id.index, at);
-            if let Some(flow) = self.flows.get_mut(id) {
-                flow.set(Flow::ARMED);
-            }
+            self.arm(id, at, settings);
         }
     }
 }

@@ -3,6 +3,8 @@
 use super::event::EventId;
 use super::state::Monitor;
 use crate::flow::token::Token;
+use std::any::Any;
+use std::collections::HashMap;
 
 /// What a closure is called with.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,8 @@ pub type NativeFilter = Box<dyn FnMut(&Monitor, &mut Token, Call) -> bool + Send
 pub struct Natives {
     callbacks: Vec<Option<NativeCallback>>,
     filters: Vec<Option<NativeFilter>>,
+    /// What a Rust application keeps with a flow socket.
+    data: HashMap<u32, Box<dyn Any + Send>>,
     /// Free numbers of one-shot callbacks (timers).
     free: Vec<u32>,
 }
@@ -51,6 +55,23 @@ impl Natives {
         if let Some(slot) = self.callbacks.get_mut(number as usize) {
             *slot = None;
             self.free.push(number);
+        }
+    }
+
+    /// Keeps `data` with a flow socket until its flow has ended.
+    pub fn set_data(&mut self, sock: u32, data: Box<dyn Any + Send>) {
+        self.data.insert(sock, data);
+    }
+
+    /// What is kept with a flow socket.
+    pub fn data(&mut self, sock: u32) -> Option<&mut Box<dyn Any + Send>> {
+        self.data.get_mut(&sock)
+    }
+
+    /// The flow of a socket has ended.
+    pub fn forget(&mut self, sock: u32) {
+        if !self.data.is_empty() {
+            self.data.remove(&sock);
         }
     }
 

@@ -361,11 +361,7 @@ impl Monitor {
             st.sockets.put(ids[n], socket);
         }
         if let Some(timeout) = self.settings.timeout_ms {
-            let deadline = st.now_ms + timeout as u64;
-            st.wheel.insert(&mut st.flows, id.index, deadline);
-            if let Some(flow) = st.flows.get_mut(id) {
-                flow.set(Flow::ARMED);
-            }
+            st.arm(id, st.now_ms + timeout as u64, &self.settings);
         }
         if let Some(ages) = &mut st.ages {
             ages.add(id, st.now_ms as u32);
@@ -381,13 +377,13 @@ impl Monitor {
 fn hash_of(
     flows: &crate::flow::arena::Arena<Flow>,
     alternate: &std::collections::HashMap<u32, (crate::flow::key::ShortKey, bool)>,
-    hasher: &crate::flow::hash::Hasher,
+    hasher: &crate::flow::hash::FlowHash,
     value: u32,
 ) -> u64 {
     if value & ALT != 0 {
-        return alternate.get(&(value & !ALT)).map_or(0, |(key, _)| hasher.hash(key));
+        return alternate.get(&(value & !ALT)).map_or(0, |(key, _)| hasher.short(key));
     }
-    hasher.hash(&flows.at(value).key)
+    flows.at(value).map_or(0, |f| hasher.short(&f.key))
 }
 
 impl State {
@@ -406,7 +402,7 @@ impl State {
                     _ => false,
                 };
             }
-            let flow = self.flows.at(index);
+            let Some(flow) = self.flows.at(index) else { return false };
             if flow.key != prep.key {
                 return false;
             }
@@ -458,7 +454,7 @@ impl State {
         if flow.key == key {
             return;
         }
-        let hash = self.hasher.hash(&key);
+        let hash = self.hasher.short(&key);
         self.alternate.insert(id.index, (key, forward));
         let State { table, flows, hasher, alternate, .. } = self;
         if table.insert(hash, id.index | ALT, |v| hash_of(flows, alternate, hasher, v)).is_err() {

@@ -11,7 +11,7 @@ use super::stats::Stats;
 use super::stream::Cold;
 use super::timers::Timers;
 use crate::flow::arena::{Arena, Id};
-use crate::flow::hash::Hasher;
+use crate::flow::hash::FlowHash;
 use crate::flow::key::ShortKey;
 use crate::flow::record::Flow;
 use crate::flow::slab::Slab;
@@ -114,7 +114,7 @@ pub struct State {
     /// Tuples to flows.
     pub table: Table,
     /// Keyed hash of tuples.
-    pub hasher: Hasher,
+    pub hasher: FlowHash,
     /// Second tuples of flows whose first SYN was rewritten (NAT): by flow index.
     pub alternate: HashMap<u32, (ShortKey, bool)>,
     /// Flow deadlines.
@@ -161,7 +161,7 @@ pub struct State {
 
 impl Monitor {
     /// Makes a monitor that reads from `io`.
-    pub fn new(ctx: usize, settings: Settings, foreign: ForeignCalls, hasher: Hasher, io: Source) -> Self {
+    pub fn new(ctx: usize, settings: Settings, foreign: ForeignCalls, hasher: FlowHash, io: Source) -> Self {
         Monitor {
             ctx,
             settings,

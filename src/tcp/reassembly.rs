@@ -472,6 +472,14 @@ impl Reassembly {
         Ok(())
     }
 
+    /// Releases what precedes the hole at `hole` and the hole itself: the head moves behind it. `tail` is the in-order tail.
+    pub fn release_hole(&mut self, hole: u64, tail: u64) {
+        if let Some(gap) = self.skipped().find(hole) {
+            self.evict(gap.end.min(tail), tail);
+            self.tidy();
+        }
+    }
+
     // ---- Reading --------------------------------------------------------------------------------------------
 
     /// Reads from `off` on, up to the end of the fragment that holds it.
