@@ -161,7 +161,7 @@ impl<'a> Lexer<'a, '_, '_> {
 fn last_word(text: &str) -> (&str, &str) {
     let text = text.trim_end();
     let at = text
-        .rfind(|c: char| c.is_whitespace() || c == '=')
+        .rfind(|c: char| c.is_whitespace() || c == '=' || c == '}')
         .map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
     text.split_at(at)
 }
@@ -229,6 +229,17 @@ mod tests {
         assert_eq!(lexed("a { run = x {y} {z{}} w }"), "1:a{1:run = x {y} {z{}} w}");
         assert_eq!(lexed("a { k = 0 netdev { lo 1 } }"), "1:a{1:k = 0|1:netdev{1:lo 1}}");
         assert_eq!(lexed("a {\n k = {\n x = 1\n }\n}"), "1:a{2:k ={3:x = 1}}");
+    }
+
+    /// Quadratic work on any of these takes minutes, linear work a fraction of a second.
+    #[test]
+    fn long_lines_take_no_quadratic_time() {
+        let begin = std::time::Instant::now();
+        for unit in ["={", "={}", "{}", "{", "}", "= {x}y", "netdev{", "a"] {
+            lexed(&format!("k = {}", unit.repeat(500_000)));
+            lexed(&unit.repeat(500_000));
+        }
+        assert!(begin.elapsed().as_secs() < 60);
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod parse;
 mod value;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 pub use args::{split_args, split_in_place};
