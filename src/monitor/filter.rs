@@ -147,27 +147,39 @@ const SLOTS: usize = 16;
 /// Jumps back that a packet may cause (`protochain` walks over headers in a loop). More is no match.
 const MAX_BACK: u32 = 256;
 
-// Instruction classes and modes (McCanne and Jacobson, "The BSD Packet Filter", 1993; BSD bpf(4)).
-const LD: u16 = 0x00;
-const LDX: u16 = 0x01;
+// Instruction codes (McCanne and Jacobson, "The BSD Packet Filter", 1993; BSD bpf(4)). A and X are
+// the two registers, k is the instruction's number, M the memory.
+const LD_WORD: u16 = 0x20;
+const LD_HALF: u16 = 0x28;
+const LD_BYTE: u16 = 0x30;
+const LD_WORD_X: u16 = 0x40;
+const LD_HALF_X: u16 = 0x48;
+const LD_BYTE_X: u16 = 0x50;
+const LD_K: u16 = 0x00;
+const LD_LEN: u16 = 0x80;
+const LD_M: u16 = 0x60;
+const LDX_K: u16 = 0x01;
+const LDX_LEN: u16 = 0x81;
+const LDX_M: u16 = 0x61;
+/// X becomes the length of the IPv4 header that starts at k.
+const LDX_IHL: u16 = 0xb1;
 const ST: u16 = 0x02;
 const STX: u16 = 0x03;
-const ALU: u16 = 0x04;
-const JMP: u16 = 0x05;
-const RET: u16 = 0x06;
-const MISC: u16 = 0x07;
-const W: u16 = 0x00;
-const H: u16 = 0x08;
-const B: u16 = 0x10;
-const IMM: u16 = 0x00;
-const ABS: u16 = 0x20;
-const IND: u16 = 0x40;
-const MEM: u16 = 0x60;
-const LEN: u16 = 0x80;
-const MSH: u16 = 0xa0;
-const X: u16 = 0x08;
-const RET_A: u16 = 0x10;
-const TXA: u16 = 0x80;
+const JA: u16 = 0x05;
+const JEQ: u16 = 0x15;
+const JGT: u16 = 0x25;
+const JGE: u16 = 0x35;
+const JSET: u16 = 0x45;
+const RET_K: u16 = 0x06;
+const RET_X: u16 = 0x0e;
+const RET_A: u16 = 0x16;
+const TAX: u16 = 0x07;
+const TXA: u16 = 0x87;
+/// The first arithmetic code; the others follow in steps of 0x10 up to [`XOR`].
+const ADD: u16 = 0x04;
+const XOR: u16 = 0xa4;
+/// The bit of a comparison or of arithmetic that takes X instead of k.
+const BY_X: u16 = 0x08;
 
 impl Program {
     /// Has libpcap compile `text` for Ethernet frames, with its optimizer.
@@ -192,39 +204,32 @@ impl Program {
     fn checked(insns: Box<[Insn]>) -> Option<Self> {
         let inside = |at: usize, by: usize| at.checked_add(1)?.checked_add(by).filter(|to| *to < insns.len());
         for (at, insn) in insns.iter().enumerate() {
-            match insn.code & 7 {
-                LD | LDX | ST | STX | MISC if !insn.is_move() => return None,
-                ALU if !insn.is_alu() => return None,
-                JMP if insn.code == JMP => {
+            match insn.code {
+                RET_K | RET_X | RET_A => {}
+                JA => {
                     let to = i64::try_from(at).ok()? + 1 + i64::from(insn.k as i32);
                     usize::try_from(to).ok().filter(|to| *to < insns.len())?;
-                    continue;
                 }
-                JMP => {
-                    if !matches!(insn.code & 0xf0, 0x10 | 0x20 | 0x30 | 0x40) || insn.code > 0xff {
-                        return None;
-                    }
+                c if matches!(c & !BY_X, JEQ | JGT | JGE | JSET) => {
                     inside(at, usize::from(insn.jt))?;
                     inside(at, usize::from(insn.jf))?;
-                    continue;
                 }
-                RET => {
-                    if !matches!(insn.code & !7, 0 | X | RET_A) {
-                        return None;
-                    }
-                    continue;
+                LD_M | LDX_M | ST | STX if insn.k as usize >= SLOTS => return None,
+                LD_WORD | LD_HALF | LD_BYTE | LD_WORD_X | LD_HALF_X | LD_BYTE_X | LD_K | LD_LEN | LD_M
+                | LDX_K | LDX_LEN | LDX_M | LDX_IHL | ST | STX | TAX | TXA => {
+                    inside(at, 0)?;
                 }
-                _ => {}
+                c if c & 7 == ADD && c & !BY_X <= XOR => {
+                    inside(at, 0)?;
+                }
+                _ => return None,
             }
-            // Anything else goes on with the next instruction, which must exist.
-            inside(at, 0)?;
         }
         (!insns.is_empty()).then_some(Self(insns))
     }
 
     /// Whether the program's result for the packet is not zero. A load beyond the packet ends the
     /// program with "no match".
-    #[inline]
     fn matches(&self, packet: &[u8], wire_len: usize) -> bool {
         self.run(packet, wire_len as u32).is_some_and(|result| result != 0)
     }
@@ -235,61 +240,50 @@ impl Program {
         let mut pc = 0usize;
         let mut back = 0;
         loop {
-            let insn = self.0.get(pc)?;
-            pc += 1;
+            let insn = *self.0.get(pc)?;
             let k = insn.k;
-            match insn.code & 7 {
-                LD => {
-                    a = match insn.code & 0xe0 {
-                        IMM => k,
-                        ABS => load(packet, insn.code, k)?,
-                        IND => load(packet, insn.code, x.checked_add(k)?)?,
-                        MEM => *memory.get(k as usize)?,
-                        _ => wire_len,
-                    }
-                }
-                LDX => {
-                    x = match insn.code & 0xe0 {
-                        IMM => k,
-                        MEM => *memory.get(k as usize)?,
-                        LEN => wire_len,
-                        // The length of an IPv4 header whose first byte is at k.
-                        _ => (load(packet, B, k)? & 0xf) << 2,
-                    }
-                }
+            pc += 1;
+            let mut jump = |taken: bool| pc += usize::from(if taken { insn.jt } else { insn.jf });
+            match insn.code {
+                LD_WORD => a = word(packet, k)?,
+                LD_HALF => a = half(packet, k)?,
+                LD_BYTE => a = byte(packet, k)?,
+                LD_WORD_X => a = word(packet, x.checked_add(k)?)?,
+                LD_HALF_X => a = half(packet, x.checked_add(k)?)?,
+                LD_BYTE_X => a = byte(packet, x.checked_add(k)?)?,
+                LD_K => a = k,
+                LD_LEN => a = wire_len,
+                LD_M => a = *memory.get(k as usize)?,
+                LDX_K => x = k,
+                LDX_LEN => x = wire_len,
+                LDX_M => x = *memory.get(k as usize)?,
+                LDX_IHL => x = (byte(packet, k)? & 0xf) << 2,
                 ST => *memory.get_mut(k as usize)? = a,
                 STX => *memory.get_mut(k as usize)? = x,
-                ALU => a = alu(insn.code, a, if insn.code & X == 0 { k } else { x })?,
-                JMP => {
-                    let operand = if insn.code & X == 0 { k } else { x };
-                    let taken = match insn.code & 0xf0 {
-                        0x00 => {
-                            let by = k as i32;
-                            if by < 0 {
-                                back += 1;
-                                if back > MAX_BACK {
-                                    return None;
-                                }
-                            }
-                            pc = pc.checked_add_signed(by as isize)?;
-                            continue;
-                        }
-                        0x10 => a == operand,
-                        0x20 => a > operand,
-                        0x30 => a >= operand,
-                        _ => a & operand != 0,
-                    };
-                    pc += usize::from(if taken { insn.jt } else { insn.jf });
+                TAX => x = a,
+                TXA => a = x,
+                RET_K => return Some(k),
+                RET_X => return Some(x),
+                RET_A => return Some(a),
+                JEQ => jump(a == k),
+                JGT => jump(a > k),
+                JGE => jump(a >= k),
+                JSET => jump(a & k != 0),
+                JA => {
+                    let by = k as i32;
+                    back += u32::from(by < 0);
+                    if back > MAX_BACK {
+                        return None;
+                    }
+                    pc = pc.checked_add_signed(by as isize)?;
                 }
-                RET => {
-                    return Some(match insn.code & !7 {
-                        RET_A => a,
-                        X => x,
-                        _ => k,
-                    });
-                }
-                _ if insn.code & 0xf8 == TXA => a = x,
-                _ => x = a,
+                code if code & 7 == JA => jump(match code & !BY_X {
+                    JEQ => a == x,
+                    JGT => a > x,
+                    JGE => a >= x,
+                    _ => a & x != 0,
+                }),
+                code => a = alu(code, a, if code & BY_X == 0 { k } else { x })?,
             }
         }
     }
@@ -307,38 +301,27 @@ impl Insn {
         };
         fields.next().is_none().then_some(insn)
     }
-
-    /// Whether this is a known load, store or register move with a memory slot that exists.
-    fn is_move(self) -> bool {
-        const LD_W_ABS: u16 = LD | W | ABS;
-        match self.code {
-            c if matches!(c & !0x18, LD_W_ABS | 0x40) => c & 0x18 <= B,
-            c if c == LD | IMM || c == LD | LEN || c == LDX | IMM || c == LDX | LEN => true,
-            c if c == LDX | B | MSH || c == MISC || c == MISC | TXA => true,
-            c if c == LD | MEM || c == LDX | MEM || c == ST || c == STX => (self.k as usize) < SLOTS,
-            _ => false,
-        }
-    }
-
-    /// Whether this is known arithmetic.
-    fn is_alu(self) -> bool {
-        self.code <= 0xff && self.code & 0xf0 <= 0xa0
-    }
 }
 
-/// A byte, or two or four in wire order, at `at`; `None` beyond the packet.
-#[inline]
-fn load(packet: &[u8], code: u16, at: u32) -> Option<u32> {
-    let bytes = packet.get(at as usize..)?;
-    match code & 0x18 {
-        W => bytes.first_chunk::<4>().map(|b| u32::from_be_bytes(*b)),
-        H => bytes.first_chunk::<2>().map(|b| u32::from(u16::from_be_bytes(*b))),
-        _ => bytes.first().map(|b| u32::from(*b)),
-    }
+/// Four bytes at `at` in wire order; `None` beyond the packet.
+#[inline(always)]
+fn word(packet: &[u8], at: u32) -> Option<u32> {
+    packet.get(at as usize..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
+}
+
+/// Two bytes, likewise.
+#[inline(always)]
+fn half(packet: &[u8], at: u32) -> Option<u32> {
+    packet.get(at as usize..)?.first_chunk().map(|b| u32::from(u16::from_be_bytes(*b)))
+}
+
+/// One byte, likewise.
+#[inline(always)]
+fn byte(packet: &[u8], at: u32) -> Option<u32> {
+    packet.get(at as usize).map(|b| u32::from(*b))
 }
 
 /// Arithmetic modulo 2^32; `None` on division by zero.
-#[inline]
 fn alu(code: u16, a: u32, operand: u32) -> Option<u32> {
     Some(match code & 0xf0 {
         0x00 => a.wrapping_add(operand),

@@ -75,7 +75,8 @@ fn packet_sum(ip_packet: &[u8], header_len: usize, tot_len: usize) -> Option<u32
 }
 
 /// Whether the TCP checksum of an IPv4 packet is right. `ihl` is the header's length field (32-bit
-/// words), `tot_len` its total length in bytes; `false` when they do not fit `ip_packet`.
+/// words), `tot_len` its total length in bytes; `false` when they do not fit `ip_packet`, so also for a
+/// packet that the capture cut: ask [`super::Parsed::truncated`] first.
 #[inline]
 pub fn tcp_ok(ip_packet: &[u8], ihl: u8, tot_len: u16) -> bool {
     let sum = packet_sum(ip_packet, usize::from(ihl) * 4, usize::from(tot_len));

@@ -293,6 +293,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::checksum;
 
     /// A frame whose headers claim `payload` bytes and which carries them.
     fn frame(ihl: u8, doff: u8, payload: usize) -> Vec<u8> {
@@ -438,6 +439,48 @@ mod tests {
         }
         f[20..24].copy_from_slice(&[0x20, 0, 64, 17]);
         assert_eq!(class(&f), Class::Fragment);
+    }
+
+    /// Every frame of a recorded case, as (class, checksums right).
+    fn case(name: &str) -> Vec<(Class, bool)> {
+        let path = format!("{}/tests/cases/{name}.pcap", env!("CARGO_MANIFEST_DIR"));
+        let mut capture = pcap::Capture::from_file(path).unwrap();
+        let mut seen = Vec::new();
+        while let Ok(packet) = capture.next_packet() {
+            let p = parse(packet.data, packet.header.len);
+            check(packet.data, packet.header.len);
+            let ip = packet.data.get(usize::from(p.l3)..).unwrap_or(&[]);
+            let good = p.is_tcp()
+                && checksum::ipv4_header_ok(&ip[..usize::from(p.ihl) * 4])
+                && checksum::tcp_ok(ip, p.ihl, p.ip_len);
+            seen.push((p.class, good));
+        }
+        assert!(!seen.is_empty());
+        seen
+    }
+
+    #[test]
+    fn recorded_cases() {
+        use Class::*;
+        let malformed = Malformed(Reason::TcpLen);
+        let cases = [
+            ("normal", 11, vec![]),
+            ("ip_options", 9, vec![]),
+            ("bad_opts", 9, vec![]),
+            ("frag", 10, vec![(Fragment, false); 2]),
+            ("truncated_tcp", 10, vec![(Tcp, false)]),
+            ("bad_doff", 9, vec![(malformed, false); 3]),
+            ("bad_ip_csum", 9, vec![(Tcp, false)]),
+            ("bad_tcp_csum", 9, vec![(Tcp, false)]),
+            ("vlan", 0, vec![(NonIpv4, false); 11]),
+        ];
+        for (name, good, want) in cases {
+            let seen = case(name);
+            let odd: Vec<_> = seen.iter().copied().filter(|s| *s != (Tcp, true)).collect();
+            assert_eq!((seen.len() - odd.len(), odd), (good, want), "{name}");
+        }
+        let of = |class| case("udp_icmp").iter().filter(|s| s.0 == class).count();
+        assert_eq!((of(Tcp), of(OtherIpv4), of(NonIpv4)), (7, 4, 2));
     }
 
     /// What must hold of any result.
