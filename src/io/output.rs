@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub type Frames = Arc<Mutex<Vec<(u64, Vec<u8>)>>>;
 
 /// One output; contexts of several cores share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Output {
     /// A capture file.
     File(Arc<Mutex<CaptureWriter>>),
@@ -29,5 +29,14 @@ impl Output {
                 }
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Output::File(_) => "File",
+            Output::Memory(_) => "Memory",
+        })
     }
 }

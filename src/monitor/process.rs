@@ -27,7 +27,7 @@ pub enum Fate {
 }
 
 /// Marks a table entry of a flow's second, edited tuple.
-pub(super) const ALT: u32 = 1 << 31;
+pub(crate) const ALT: u32 = 1 << 31;
 
 impl Monitor {
     /// Inspects packet `at` of the batch and runs all callbacks it causes; forwarding is the caller's.
@@ -312,7 +312,9 @@ impl Monitor {
                     Some(id) if st.sockets.reserve(id) => ids.push(id),
                     got => {
                         ids.extend(got);
-                        ids.drain(..).for_each(|id| setup.ids.free(id));
+                        for id in ids.drain(..) {
+                            setup.ids.free(id);
+                        }
                         return None;
                     }
                 }
@@ -344,7 +346,9 @@ impl Monitor {
         let Some(id) = room else {
             st.stats.no_memory += 1;
             let mut setup = self.setup.lock();
-            ids.drain(..).for_each(|id| setup.ids.free(id));
+            for id in ids.drain(..) {
+                            setup.ids.free(id);
+                        }
             return None;
         };
         for (n, &l) in listeners.iter().enumerate() {

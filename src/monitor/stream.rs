@@ -166,10 +166,8 @@ impl Monitor {
         let st = self.state(t);
         let Some(flow) = st.flows.get_mut(id) else { return 0 };
         let y = &mut flow.sides[to];
-        match st.cold.get_mut(y.cold) {
-            Some(cold) if y.state.receives() && cold.stream.take_fin(y.tail()) => machine::finish(y),
-            _ => 0,
-        }
+        let Some(cold) = st.cold.get_mut(y.cold) else { return 0 };
+        if y.state.receives() && cold.stream.take_fin(y.tail()) { machine::finish(y) } else { 0 }
     }
 
     /// The acknowledged part of a SYN's payload enters the stream at offset 0 (D5b).
