@@ -42,8 +42,8 @@ pub struct Script {
 enum Input {
     /// Nothing is ever received.
     None,
-    /// Capture files.
-    Replay(Box<Replay>, Option<Steer>),
+    /// Capture files; the port of each reader.
+    Replay(Box<Replay>, Option<Steer>, Vec<u8>),
     /// Packets by hand.
     Script(Script),
 }
@@ -70,9 +70,9 @@ impl Source {
         Source { input: Input::None, ports }
     }
 
-    /// Capture files; `steer` picks this core's frames when there are several cores.
-    pub fn replay(replay: Replay, steer: Option<Steer>, ports: Vec<Port>) -> Self {
-        Source { input: Input::Replay(Box::new(replay), steer), ports }
+    /// Capture files, reader `n` being port `devices[n]`; `steer` picks this core's frames when there are several cores.
+    pub fn replay(replay: Replay, steer: Option<Steer>, devices: Vec<u8>, ports: Vec<Port>) -> Self {
+        Source { input: Input::Replay(Box::new(replay), steer, devices), ports }
     }
 
     /// Packets by hand.
@@ -91,8 +91,23 @@ impl Source {
     /// The replay, for its counters.
     pub fn as_replay(&self) -> Option<&Replay> {
         match &self.input {
-            Input::Replay(replay, _) => Some(replay),
+            Input::Replay(replay, ..) => Some(replay),
             _ => None,
+        }
+    }
+
+    /// Records that were no packets, and the messages about them.
+    pub fn skipped(&self) -> (u64, Vec<String>) {
+        let Input::Replay(replay, ..) = &self.input else { return (0, Vec::new()) };
+        let mut messages: Vec<String> = replay.readers().iter().filter_map(|r| r.warning()).map(str::to_owned).collect();
+        messages.extend(replay.warning().map(str::to_owned));
+        (replay.readers().iter().map(|r| r.skipped().total()).sum(), messages)
+    }
+
+    /// Closes the outputs; files are complete afterwards.
+    pub fn close(&mut self) {
+        for port in &mut self.ports {
+            port.output = None;
         }
     }
 
@@ -100,7 +115,7 @@ impl Source {
     pub fn next_at(&mut self) -> Option<u64> {
         match &mut self.input {
             Input::None => None,
-            Input::Replay(replay, _) => replay.next_iteration_at(),
+            Input::Replay(replay, ..) => replay.next_iteration_at(),
             Input::Script(script) => script.waiting.front().map(|(ns, _)| *ns),
         }
     }
@@ -110,8 +125,8 @@ impl Source {
         out.clear();
         let answer = match &mut self.input {
             Input::None => Fill::End,
-            Input::Replay(replay, None) => replay.fill(out),
-            Input::Replay(replay, Some(steer)) => replay.fill_steered(out, steer),
+            Input::Replay(replay, None, _) => replay.fill(out),
+            Input::Replay(replay, Some(steer), _) => replay.fill_steered(out, steer),
             Input::Script(script) => match script.waiting.pop_front() {
                 None => Fill::End,
                 Some((now_ns, frames)) => {
@@ -126,7 +141,8 @@ impl Source {
             },
         };
         for rx in out.iter() {
-            if let Some(port) = self.ports.get_mut(rx.dev as usize) {
+            let port = self.port_of(rx.dev) as usize;
+            if let Some(port) = self.ports.get_mut(port) {
                 port.counters.rx_packets += 1;
                 port.counters.rx_bytes += rx.cap_len as u64;
             }
@@ -138,16 +154,25 @@ impl Source {
     #[inline]
     pub fn frame(&self, rx: &RxFrame) -> &[u8] {
         match &self.input {
-            Input::Replay(replay, _) => replay.frame_bytes(rx),
+            Input::Replay(replay, ..) => replay.frame_bytes(rx),
             Input::Script(script) => script.frames.get(rx.off).map_or(&[], |f| f.as_slice()),
             Input::None => &[],
         }
     }
 
-    /// The port that takes what came in by `dev`.
+    /// The port of a received frame's device number.
+    #[inline]
+    pub fn port_of(&self, dev: u8) -> u8 {
+        match &self.input {
+            Input::Replay(_, _, devices) => devices.get(dev as usize).copied().unwrap_or(dev),
+            _ => dev,
+        }
+    }
+
+    /// The port that takes what came in by device number `dev`.
     #[inline]
     pub fn mate(&self, dev: u8) -> Option<u8> {
-        self.ports.get(dev as usize)?.mate
+        self.ports.get(self.port_of(dev) as usize)?.mate
     }
 
     /// Sends a frame by port `to`; the number of bytes, or `None` when it could not be sent.

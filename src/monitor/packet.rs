@@ -128,7 +128,7 @@ impl State {
         let tcp = p.class == Class::Tcp;
         Ok(PacketInfo {
             cur_ts: self.now_ms as u32,
-            in_ifidx: self.batch[at].dev,
+            in_ifidx: self.io.port_of(self.batch[at].dev),
             eth_len: len.min(u16::MAX as usize) as u16,
             ip_len: p.ip_len,
             offset: if tcp { self.payload_offset() } else { 0 },

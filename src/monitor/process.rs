@@ -58,6 +58,9 @@ impl Monitor {
         }
         if st.has_raw {
             self.tell_listeners(t, ON_PKT_IN, Some(Kind::Raw));
+            if self.state(t).cur.edited {
+                crate::net::prepare::again(self.state(t), self.settings.verify);
+            }
         }
         self.inspect_ipv4(t, at)
     }
@@ -152,7 +155,7 @@ impl Monitor {
         let st = self.state(t);
         st.cur.flow = Some((id, from as u8));
         let now = st.now_ms as u32;
-        let dev = st.batch[at].dev;
+        let dev = st.io.port_of(st.batch[at].dev);
         let Some(flow) = st.flows.get_mut(id) else { return };
         flow.set(Flow::BUSY);
         let mut events = ON_PKT_IN;

@@ -75,6 +75,8 @@ pub struct Stats {
     pub events: [u64; super::event::BUILTINS],
     /// Frames cut by the capture's snap length.
     pub truncated: u64,
+    /// Records of a capture that were no packets.
+    pub skipped: u64,
     /// Allocations for flows that failed.
     pub no_memory: u64,
     /// Panics caught in a round.

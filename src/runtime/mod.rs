@@ -1,1 +1,17 @@
-//! (placeholder)
+//! One core: the poll loop, the clock, the lock ("baton"), threads, signals, statistics.
+
+#[allow(unsafe_code)]
+pub mod affinity;
+pub mod context;
+pub mod core_loop;
+pub mod devices;
+#[allow(unsafe_code)]
+pub mod enter;
+pub mod gate;
+pub mod log;
+pub mod registry;
+#[allow(unsafe_code)]
+pub mod report;
+#[allow(unsafe_code)]
+pub mod signals;
+pub mod sync;

@@ -1,0 +1,177 @@
+//! A context: one core's monitor, its lock, its thread, and its life from creation to the last callback (§3 of
+//! endpoint-io.md, D14, D18).
+
+use super::core_loop;
+use super::registry;
+use super::sync::{Baton, Condvar, Mutex};
+use crate::config::Config;
+use crate::flow::hash::FlowHash;
+use crate::io::source::{PortCounters, Source};
+use crate::monitor::state::ForeignCalls;
+use crate::monitor::{Errno, Monitor, Result, Settings};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
+
+/// One core's context.
+#[derive(Debug)]
+pub struct Context {
+    /// Core id.
+    pub core: usize,
+    /// The monitor.
+    pub monitor: Monitor,
+    /// The core's lock.
+    pub baton: Baton,
+    /// The configuration it was made with.
+    pub config: Arc<Config>,
+    /// The thread that made it.
+    pub creator: ThreadId,
+    /// The application has set it up: packets may flow.
+    pub ready: AtomicBool,
+    /// Last call that set something up.
+    pub last_setup: Mutex<Option<Instant>>,
+    /// The core is to end.
+    pub stop: AtomicBool,
+    /// The context is to be freed when the core has ended, because a callback asked for it.
+    pub free_at_end: AtomicBool,
+    /// Packets and bytes by port, as of the last round.
+    pub ports: Mutex<Vec<(String, PortCounters)>>,
+    finished: Mutex<bool>,
+    finished_changed: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the monitor needs of a configuration.
+pub fn settings_of(config: &Config) -> Settings {
+    let mos = &config.mos;
+    let ms = |seconds: i32| (seconds.max(0) as u32).saturating_mul(1000);
+    Settings {
+        max_ids: mos.max_concurrency.max(1) as u32,
+        rmem: mos.rmem_size.max(1024) as usize,
+        timeout_ms: (mos.tcp_timeout > 0).then(|| ms(mos.tcp_timeout)),
+        time_wait_ms: ms(mos.tcp_tw_interval),
+        forward: mos.forward,
+        verify: mos.verify_checksums,
+        midstream: mos.midstream,
+        memory_limit: mos.memory_limit,
+    }
+}
+
+impl Context {
+    /// Makes a context that is not known to the process and has no thread: the caller drives it.
+    pub fn detached(core: usize, config: Arc<Config>, foreign: ForeignCalls, source: Source) -> Context {
+        let hasher = match std::env::var("MOS_HASH_SEED").ok().and_then(|s| s.parse().ok()) {
+            Some(seed) => FlowHash::with_seed(seed),
+            None => FlowHash::random(),
+        };
+        Context {
+            core,
+            monitor: Monitor::new(registry::handle(core), settings_of(&config), foreign, hasher, source),
+            baton: Baton::default(),
+            config,
+            creator: std::thread::current().id(),
+            ready: AtomicBool::new(false),
+            last_setup: Mutex::new(None),
+            stop: AtomicBool::new(false),
+            free_at_end: AtomicBool::new(false),
+            ports: Mutex::new(Vec::new()),
+            finished: Mutex::new(false),
+            finished_changed: Condvar::new(),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// `mtcp_create_context`: makes a context for a core and starts its thread.
+    ///
+    /// # Errors
+    /// EINVAL: no configuration, or no such core; EEXIST: the core has a context; EAGAIN: no thread.
+    pub fn create(core: i32, foreign: ForeignCalls) -> Result<Arc<Context>> {
+        let (config, devices) = {
+            let r = registry::REGISTRY.read();
+            (r.config.clone(), r.devices.clone())
+        };
+        let (Some(config), Some(devices)) = (config, devices) else {
+            log::error!("mtcp_create_context({core}) before mtcp_init()");
+            return Err(Errno(libc::EINVAL));
+        };
+        if core < 0 || core >= config.num_cores() || core as usize >= registry::MAX_CORES {
+            log::error!("mtcp_create_context({core}): expected a core id from 0 to {}", config.num_cores() - 1);
+            return Err(Errno(libc::EINVAL));
+        }
+        let context = Arc::new(Context::detached(core as usize, config, foreign, Source::none(Vec::new())));
+        if !registry::add(context.clone()) {
+            log::error!("mtcp_create_context({core}): the core has a context already");
+            return Err(Errno(libc::EEXIST));
+        }
+        let run = context.clone();
+        let spawned =
+            std::thread::Builder::new().name(format!("mos-{core}")).spawn(move || core_loop::run(run, &devices));
+        match spawned {
+            Ok(thread) => {
+                *context.thread.lock() = Some(thread);
+                Ok(context)
+            }
+            Err(e) => {
+                log::error!("mtcp_create_context({core}): no thread: {e}");
+                registry::remove(&context);
+                Err(Errno(libc::EAGAIN))
+            }
+        }
+    }
+
+    /// Whether calls from outside are still served.
+    pub fn alive(&self) -> bool {
+        !self.stop.load(Ordering::Acquire) && !self.is_finished()
+    }
+
+    /// Whether the last callback has run.
+    pub fn is_finished(&self) -> bool {
+        *self.finished.lock()
+    }
+
+    /// Notes a call that sets something up: an implicit start waits two seconds after the last one.
+    pub fn touch(&self) {
+        *self.last_setup.lock() = Some(Instant::now());
+    }
+
+    /// The core's last callback has run.
+    pub fn finish(&self) {
+        *self.finished.lock() = true;
+        self.finished_changed.notify_all();
+    }
+
+    /// Waits for the last callback and for the thread.
+    pub fn join(&self) {
+        let mut finished = self.finished.lock();
+        while !*finished {
+            self.finished_changed.wait_for(&mut finished, Duration::from_secs(1));
+        }
+        drop(finished);
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // A panic of the core's thread has been counted where it was caught.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `mtcp_app_join`: makes ready what the calling thread's creator set up, then waits for the core's last callback.
+pub fn app_join(context: &Arc<Context>) {
+    for other in registry::all() {
+        if other.creator == context.creator {
+            other.ready.store(true, Ordering::Release);
+        }
+    }
+    context.ready.store(true, Ordering::Release);
+    context.join();
+}
+
+/// `mtcp_destroy_context` from outside the core: ends it, waits, frees it.
+pub fn destroy(context: &Arc<Context>) {
+    context.stop.store(true, Ordering::Release);
+    context.join();
+    registry::remove(context);
+}

@@ -1,0 +1,169 @@
+//! The configuration's devices: capture files to replay, egress files to write, and which port takes what from which.
+
+use crate::config::{Config, ConfigError, IoKind};
+use crate::io::capture::{CaptureReader, CaptureWriter};
+use crate::io::output::Output;
+use crate::io::replay::{Replay, ReplayOptions};
+use crate::io::source::{Port, Source, Steer};
+use crate::net::rss::{Rss, RssForm};
+use crate::wire::parse;
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+/// What the devices of a configuration are.
+pub struct Devices {
+    names: Vec<String>,
+    /// Port index and reader of each input.
+    inputs: Vec<(usize, Mutex<CaptureReader>)>,
+    /// Ports that are written.
+    egress: Vec<bool>,
+    mates: Vec<Option<u8>>,
+    options: ReplayOptions,
+    rss: Rss,
+    writers: Mutex<Vec<Option<Weak<Mutex<CaptureWriter>>>>>,
+}
+
+impl std::fmt::Debug for Devices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Devices({:?})", self.names)
+    }
+}
+
+impl Devices {
+    /// Looks the devices up and opens the captures.
+    ///
+    /// # Errors
+    /// A line that names the device and says what was expected.
+    pub fn open(config: &Config) -> std::result::Result<Self, String> {
+        let options = ReplayOptions::from_env()?;
+        let mos = &config.mos;
+        let mut names: Vec<String> = mos.netdevs.iter().map(|d| d.name.clone()).collect();
+        for (a, b) in &mos.forward_pairs {
+            for name in [a, b] {
+                if !names.contains(name) && kind(config, name) == IoKind::File {
+                    names.push(name.clone());
+                }
+            }
+        }
+        if names.len() > 256 {
+            return Err(format!("{} devices: expected at most 256", names.len()));
+        }
+        let mut mates = vec![None; names.len()];
+        for (a, b) in &mos.forward_pairs {
+            let at = |n: &String| names.iter().position(|x| x == n);
+            if let (Some(a), Some(b)) = (at(a), at(b)) {
+                mates[a] = Some(b as u8);
+                mates[b] = Some(a as u8);
+            }
+        }
+        let mut inputs = Vec::new();
+        let mut egress = vec![false; names.len()];
+        for (n, name) in names.iter().enumerate() {
+            match kind(config, name) {
+                IoKind::File if !Path::new(name).exists() && mates[n].is_some() => egress[n] = true,
+                IoKind::File => {
+                    let reader = CaptureReader::open(name, options.preload).map_err(|e| e.to_string())?;
+                    inputs.push((n, Mutex::new(reader)));
+                }
+                IoKind::Pcap | IoKind::Dpdk => {
+                    return Err(format!(
+                        "device '{name}': this version replays capture files only; expected a path that ends in .pcap, .pcapng or .pcap.gz \
+                         (in the netdev block, or MOS_NETDEV='trace.pcap')"
+                    ));
+                }
+            }
+        }
+        let form = if mos.rss_fair { RssForm::Fair } else { RssForm::Wide };
+        let writers = Mutex::new(vec![None; names.len()]);
+        Ok(Devices { names, inputs, egress, mates, options, rss: Rss::new(form), writers })
+    }
+
+    /// Whether packets come from capture files.
+    pub fn has_input(&self) -> bool {
+        !self.inputs.is_empty()
+    }
+
+    /// The map of tuples to cores.
+    pub fn rss(&self) -> Rss {
+        self.rss
+    }
+
+    /// The source of core number `rank` of `cores` that share the packets.
+    ///
+    /// # Errors
+    /// What went wrong with which file.
+    pub fn source(&self, rank: usize, cores: usize) -> std::result::Result<Source, String> {
+        let mut ports = Vec::new();
+        for (n, name) in self.names.iter().enumerate() {
+            let output = if self.egress[n] { Some(self.writer(n)?) } else { None };
+            ports.push(Port { name: name.clone(), mate: self.mates[n], output, ..Port::default() });
+        }
+        if self.inputs.is_empty() || cores == 0 {
+            return Ok(Source::none(ports));
+        }
+        let mut readers = Vec::new();
+        for (_, reader) in &self.inputs {
+            readers.push(reader.lock().duplicate().map_err(|e| e.to_string())?);
+        }
+        let devices: Vec<u8> = self.inputs.iter().map(|(n, _)| *n as u8).collect();
+        let replay = Replay::new(readers, self.options.clone()).map_err(|e| e.to_string())?;
+        let steer: Option<Steer> = if cores > 1 {
+            let rss = self.rss;
+            Some(Box::new(move |frame: &[u8]| core_of(&rss, frame, cores) == rank))
+        } else {
+            None
+        };
+        Ok(Source::replay(replay, steer, devices, ports))
+    }
+
+    fn writer(&self, n: usize) -> std::result::Result<Output, String> {
+        let mut writers = self.writers.lock();
+        if let Some(shared) = writers[n].as_ref().and_then(Weak::upgrade) {
+            return Ok(Output::File(shared));
+        }
+        let name = &self.names[n];
+        let writer = CaptureWriter::create(name).map_err(|e| format!("cannot write the capture '{name}': {e}"))?;
+        let shared = Arc::new(Mutex::new(writer));
+        writers[n] = Some(Arc::downgrade(&shared));
+        Ok(Output::File(shared))
+    }
+}
+
+fn kind(config: &Config, name: &str) -> IoKind {
+    config.mos.io.unwrap_or_else(|| IoKind::of_name(name))
+}
+
+/// The core that gets a frame: both directions of a flow the same one (D21); what has no tuple goes to the first.
+fn core_of(rss: &Rss, frame: &[u8], cores: usize) -> usize {
+    let p = parse::parse(frame, frame.len() as u32);
+    if !p.is_ipv4() {
+        return 0;
+    }
+    rss.queue(p.src, p.dst, p.sport, p.dport, cores as u32) as usize
+}
+
+/// Reads the configuration file, applies `MOS_NETDEV`, opens the devices. Warnings are logged.
+///
+/// # Errors
+/// Lines to print: file, line, what was expected.
+pub fn configure(path: &Path) -> std::result::Result<(Config, Devices), String> {
+    let loaded = Config::load(path).map_err(|e| explain(&e))?;
+    let mut loaded = loaded;
+    if let Ok(text) = std::env::var("MOS_NETDEV") {
+        loaded.config.apply_netdev_env(&text).map_err(|e| explain(&e))?;
+    }
+    loaded.validate().map_err(|e| explain(&e))?;
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    let devices = Devices::open(&loaded.config)?;
+    Ok((loaded.config, devices))
+}
+
+fn explain(e: &ConfigError) -> String {
+    for warning in e.warnings() {
+        log::warn!("{warning}");
+    }
+    e.to_string()
+}

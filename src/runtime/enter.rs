@@ -1,0 +1,179 @@
+//! The way in for calls from applications: on which core's behalf, and whether its state may be touched.
+//!
+//! A call from a callback runs under the lock its core holds already; a call from another thread takes it. A call
+//! from a signal handler that interrupted the library, or about another core from a callback, gets EPERM.
+
+use super::context::Context;
+use super::registry;
+use crate::flow::token::Token;
+use crate::monitor::{Errno, Result};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+thread_local! {
+    /// The context whose round this thread is running.
+    static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
+    /// This thread is inside the library on behalf of a call from outside.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the calling thread as running a context's rounds until dropped.
+#[derive(Debug)]
+pub struct Running<'a> {
+    outer: *const Context,
+    _context: &'a Context,
+}
+
+/// The calling thread runs `context`'s rounds from now on.
+pub fn running(context: &Context) -> Running<'_> {
+    let outer = CURRENT.replace(context);
+    Running { outer, _context: context }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        CURRENT.set(self.outer);
+    }
+}
+
+/// Where a call comes from.
+enum From<'a> {
+    /// A callback of the core it is about.
+    Callback(&'a Context),
+    /// Any other thread.
+    Outside,
+}
+
+fn from<'a>(cpu: i32) -> Result<From<'a>> {
+    let current = CURRENT.get();
+    if current.is_null() {
+        return if INSIDE.get() { Err(Errno(libc::EPERM)) } else { Ok(From::Outside) };
+    }
+    // SAFETY: `Running` keeps the context borrowed for as long as the pointer is set on this thread, and a callback's
+    // calls return before that.
+    let context = unsafe { &*current };
+    if !context.monitor.in_callout.load(Ordering::Relaxed) {
+        return Err(Errno(libc::EPERM));
+    }
+    if context.core as i64 == cpu as i64 { Ok(From::Callback(context)) } else { Err(Errno(libc::EPERM)) }
+}
+
+/// Whether the calling thread runs a callback (of any core), or was interrupted inside the library.
+pub fn in_library() -> bool {
+    !CURRENT.get().is_null() || INSIDE.get()
+}
+
+/// Checks a core id (the reference's first check): EINVAL outside the possible ones.
+fn check_cpu(cpu: i32) -> Result<()> {
+    if (0..registry::MAX_CORES as i32).contains(&cpu) { Ok(()) } else { Err(Errno(libc::EINVAL)) }
+}
+
+fn alive(cpu: i32) -> Result<Arc<Context>> {
+    let context = registry::context(cpu)?;
+    if context.alive() { Ok(context) } else { Err(Errno(libc::EPERM)) }
+}
+
+/// Runs `call` on the core's state; only from a callback of that core. EPERM elsewhere.
+#[inline]
+pub fn on_core<R>(cpu: i32, call: impl FnOnce(&Context, &mut Token) -> Result<R>) -> Result<R> {
+    check_cpu(cpu)?;
+    match from(cpu)? {
+        From::Callback(context) => {
+            // SAFETY: this thread holds the core's lock, and the token of the round in progress is lent to the
+            // call-out this call comes from.
+            let mut token = unsafe { Token::new() };
+            leave_callout(context, || call(context, &mut token))
+        }
+        From::Outside => {
+            alive(cpu)?;
+            Err(Errno(libc::EPERM))
+        }
+    }
+}
+
+/// Runs `call` on the core's state, from a callback or from any thread.
+pub fn locked<R>(cpu: i32, call: impl FnOnce(&Context, &mut Token) -> Result<R>) -> Result<R> {
+    check_cpu(cpu)?;
+    match from(cpu)? {
+        From::Callback(context) => {
+            // SAFETY: as in `on_core`.
+            let mut token = unsafe { Token::new() };
+            leave_callout(context, || call(context, &mut token))
+        }
+        From::Outside => {
+            let context = alive(cpu)?;
+            let _inside = Inside::enter();
+            let _held = context.baton.take();
+            // SAFETY: this thread took the lock a line ago, and has no other token for this core.
+            let mut token = unsafe { Token::new() };
+            call(&context, &mut token)
+        }
+    }
+}
+
+/// Runs `call` on what of a context lies behind leaf locks: for any core, from anywhere but a signal handler.
+pub fn anywhere<R>(cpu: i32, call: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
+    check_cpu(cpu)?;
+    match from(cpu) {
+        Ok(From::Callback(context)) => leave_callout(context, || call(context)),
+        Ok(From::Outside) => {
+            let context = alive(cpu)?;
+            let _inside = Inside::enter();
+            call(&context)
+        }
+        // From a callback, about another core.
+        Err(_) if in_callback() => call(&*alive(cpu)?),
+        Err(e) => Err(e),
+    }
+}
+
+/// As [`anywhere`], also after the core's end: counters stay readable until the context is destroyed.
+pub fn anywhere_even_finished<R>(cpu: i32, call: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
+    check_cpu(cpu)?;
+    match from(cpu) {
+        Ok(From::Callback(context)) => leave_callout(context, || call(context)),
+        Ok(From::Outside) => call(&*registry::context(cpu)?),
+        Err(_) if in_callback() => call(&*registry::context(cpu)?),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether the calling thread is inside a callback.
+pub fn in_callback() -> bool {
+    let current = CURRENT.get();
+    if current.is_null() {
+        return false;
+    }
+    // SAFETY: as in `from`.
+    unsafe { &*current }.monitor.in_callout.load(Ordering::Relaxed)
+}
+
+/// While the library works for a callback, a signal handler that interrupts it must not get in.
+#[inline]
+fn leave_callout<R>(context: &Context, work: impl FnOnce() -> R) -> R {
+    struct Back<'a>(&'a Context);
+    impl Drop for Back<'_> {
+        fn drop(&mut self) {
+            self.0.monitor.in_callout.store(true, Ordering::Relaxed);
+        }
+    }
+    context.monitor.in_callout.store(false, Ordering::Relaxed);
+    let _back = Back(context);
+    work()
+}
+
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        INSIDE.set(true);
+        Inside
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}

@@ -1,0 +1,47 @@
+//! When a replay starts: once, for all contexts together, when each is ready (design §4).
+
+use super::context::Context;
+use super::registry;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A context that nobody waits for starts after so long without a call that sets something up.
+const QUIET: Duration = Duration::from_secs(2);
+
+fn is_ready(context: &Context, only_join: bool) -> bool {
+    context.ready.load(Ordering::Acquire)
+        || context.is_finished()
+        || (!only_join && context.last_setup.lock().is_some_and(|at| at.elapsed() >= QUIET))
+}
+
+/// Waits until packets may flow. The rank of this context among those that share them, and their number; `None` when the
+/// context is to stop, or the replay had started without it.
+pub fn wait(context: &Arc<Context>) -> Option<(usize, usize)> {
+    let only_join = std::env::var("MOS_REPLAY_START").is_ok_and(|v| v == "join");
+    let mut late = registry::REGISTRY.read().started;
+    loop {
+        if context.stop.load(Ordering::Acquire) {
+            return None;
+        }
+        let all = registry::all();
+        let started = registry::REGISTRY.read().started;
+        if late {
+            if is_ready(context, only_join) {
+                return Some((0, 0));
+            }
+            // Those who replay may have ended and gone: then this is the first of the next replay.
+            late = started;
+        } else if started || all.iter().all(|c| is_ready(c, only_join)) {
+            registry::REGISTRY.write().started = true;
+            let mask = context.config.mos.cpu_mask;
+            let mut sharing: Vec<usize> = all.iter().map(|c| c.core).filter(|&c| mask >> c & 1 == 1).collect();
+            sharing.sort_unstable();
+            return match sharing.iter().position(|&c| c == context.core) {
+                Some(rank) => Some((rank, sharing.len())),
+                None => Some((0, 0)),
+            };
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
