@@ -3,12 +3,12 @@
 //! The generation and the free list live inside the record ([`Record`]), so a record of 128 bytes costs 128 bytes. A
 //! generation is odd while its record is live. The slot freed last is used first: it is the one still in the cache.
 
-use super::{OutOfMemory, prefetch_lines};
+use super::{OutOfMemory, prefetch_lines, reserve};
 
 /// Aimed size of a chunk in bytes. Chunks are reserved whole but touched only as records come in.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Indices stay below this, so that users may mark them in bit 31.
-const MAX_RECORDS: usize = 1 << 31;
+/// Indices stay below this, so that users may mark them in bit 31 and the wheel can link them.
+const MAX_RECORDS: usize = (1 << 31) - 1;
 /// End of the free list.
 const END: u32 = u32::MAX;
 
@@ -28,7 +28,7 @@ pub trait Record: Default {
 /// The name of one record; stale for good once that record is removed (until its slot was used 2^31 times).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Id {
-    /// The slot, below 2^31.
+    /// The slot, below 2^31 - 1.
     pub index: u32,
     /// The slot's generation while the record lives: odd.
     pub generation: u32,
@@ -71,7 +71,7 @@ impl<T: Record> Arena<T> {
     /// Stores a record and names it.
     ///
     /// # Errors
-    /// [`OutOfMemory`] when a chunk cannot be had or 2^31 records are live; the record is dropped.
+    /// [`OutOfMemory`] when a chunk cannot be had or 2^31 - 1 records are live; the record is dropped.
     pub fn insert(&mut self, mut record: T) -> Result<Id, OutOfMemory> {
         let index = self.first_free;
         if let Some(slot) = self.slot_mut(index) {
@@ -89,8 +89,8 @@ impl<T: Record> Arena<T> {
         let chunk = self.slots / Self::CHUNK;
         if chunk == self.chunks.len() {
             let mut records = Vec::new();
-            records.try_reserve_exact(Self::CHUNK)?;
-            self.chunks.try_reserve(1)?;
+            reserve(&mut records, Self::CHUNK)?;
+            reserve(&mut self.chunks, 1)?;
             self.chunks.push(records);
         }
         record.set_generation(1);
@@ -196,6 +196,7 @@ impl<T: Record> Arena<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::famine;
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
@@ -265,6 +266,23 @@ mod tests {
         assert_eq!(arena.get(new).unwrap().value, 2);
         assert!(arena.get(Id::NONE).is_none() && arena.at(u32::MAX).is_none());
         arena.prefetch(u32::MAX, 2);
+    }
+
+    #[test]
+    fn without_memory_the_chunk_fills_up() {
+        let mut arena = Arena::new();
+        famine::during(|| {
+            assert_eq!(arena.insert(big(0)), Err(OutOfMemory));
+        });
+        let first = arena.insert(big(0)).unwrap();
+        famine::during(|| {
+            while arena.insert(big(1)).is_ok() {}
+            assert_eq!(arena.len(), CHUNK_BYTES / size_of::<Big>());
+            assert_eq!(arena.remove(first).map(|record| record.value), Some(0));
+            assert!(arena.insert(big(2)).is_ok());
+            assert_eq!(arena.insert(big(3)), Err(OutOfMemory));
+        });
+        assert!(arena.insert(big(4)).is_ok());
     }
 
     proptest! {

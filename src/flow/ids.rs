@@ -4,7 +4,7 @@
 //! copy of it in an application meets no new socket at once. Ids in use and resting cost four bytes each; ids never used
 //! cost nothing, whatever the limit (contract: K9).
 
-use super::OutOfMemory;
+use super::{OutOfMemory, reserve};
 
 /// Freed ids rest until this many newer ones were freed, while ids never used are left.
 const RESTING: u32 = 64;
@@ -114,8 +114,8 @@ impl IdSpace {
         let chunk = self.fresh as usize / CHUNK;
         if chunk == self.next.len() {
             let mut ids = Vec::new();
-            ids.try_reserve_exact(CHUNK)?;
-            self.next.try_reserve(1)?;
+            reserve(&mut ids, CHUNK)?;
+            reserve(&mut self.next, 1)?;
             self.next.push(ids);
         }
         self.next[chunk].push(USED);
@@ -133,6 +133,7 @@ impl IdSpace {
 
 #[cfg(test)]
 mod tests {
+    use super::super::famine;
     use super::*;
     use proptest::prelude::*;
     use std::collections::VecDeque;
@@ -174,6 +175,21 @@ mod tests {
         assert!(ids.free(1) && !ids.free(1) && !ids.free(2) && !ids.free(u32::MAX));
         assert_eq!((ids.alloc(), ids.alloc()), (Some(1), None));
         assert_eq!(IdSpace::new(0).alloc(), None);
+    }
+
+    #[test]
+    fn without_memory_freed_ids_serve() {
+        let mut ids = IdSpace::new(1_000_000);
+        assert_eq!(famine::during(|| ids.alloc()), None);
+        let count = (0..)
+            .take_while(|_| {
+                if ids.in_use() == 0 { ids.alloc() } else { famine::during(|| ids.alloc()) }.is_some()
+            })
+            .count();
+        assert_eq!(count, CHUNK);
+        assert!(ids.free(5));
+        assert_eq!(famine::during(|| ids.alloc()), Some(5));
+        assert_eq!(ids.alloc(), Some(CHUNK as u32));
     }
 
     proptest! {

@@ -42,6 +42,19 @@ impl From<std::collections::TryReserveError> for OutOfMemory {
     }
 }
 
+/// Makes room for `more` further elements. All memory of this module comes through here.
+#[inline]
+fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), OutOfMemory> {
+    if list.capacity() - list.len() >= more {
+        return Ok(());
+    }
+    #[cfg(test)]
+    if famine::reigns() {
+        return Err(OutOfMemory);
+    }
+    Ok(list.try_reserve(more)?)
+}
+
 /// Asks the processor to fetch the first `lines` cache lines (64 bytes each) from `target` on. A hint: it changes
 /// nothing, and is nothing on processors other than x86-64.
 #[inline(always)]
@@ -59,4 +72,26 @@ fn prefetch_lines<T>(target: &T, lines: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (target, lines);
+}
+
+/// Lets tests see what happens without memory.
+#[cfg(test)]
+mod famine {
+    use std::cell::Cell;
+
+    thread_local! {
+        static REIGNS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub fn reigns() -> bool {
+        REIGNS.get()
+    }
+
+    /// Runs `code` while this thread gets no more memory from [`super::reserve`].
+    pub fn during<R>(code: impl FnOnce() -> R) -> R {
+        REIGNS.set(true);
+        let result = code();
+        REIGNS.set(false);
+        result
+    }
 }

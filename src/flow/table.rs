@@ -1,15 +1,15 @@
 //! From a hash to the index of a record: linear hashing over buckets of one cache line.
 //!
 //! A bucket holds ten entries, each a 16-bit tag and an index, and a link to an overflow bucket. When the load passes
-//! [`GROW`], one bucket is split in two, in order; when it falls below [`SHRINK`], one pair is merged. So there is never
+//! `GROW`, one bucket is split in two, in order; when it falls below `SHRINK`, one pair is merged. So there is never
 //! a moment at which the whole table is rebuilt or held twice. Keys stay in the records: an entry is found by its tag and
 //! confirmed by the caller. Nothing iterates over the table, so the hash's secret never shows.
 //!
-//! The bucket comes from the hash's low bits, the tag from the 16 bits that begin at [`TAG_SHIFT`]: from 2^12 buckets on a
+//! The bucket comes from the hash's low bits, the tag from the 16 bits that begin at `TAG_SHIFT`: from 2^12 buckets on a
 //! split reads the bit it needs from the tag and touches no record, at the price of the few tag bits that the
 //! bucket number then repeats.
 
-use super::{OutOfMemory, prefetch_lines};
+use super::{OutOfMemory, prefetch_lines, reserve};
 
 /// Entries in a bucket.
 const WAYS: usize = 10;
@@ -91,24 +91,17 @@ impl Buckets {
         &mut self.chunks[at / CHUNK][at % CHUNK]
     }
 
-    /// Makes room for one more.
-    fn reserve(&mut self) -> Result<(), OutOfMemory> {
+    fn push(&mut self) -> Result<(), OutOfMemory> {
         let chunk = self.len / CHUNK;
         if chunk == self.chunks.len() {
             let mut buckets = Vec::new();
-            if chunk > 0 {
-                buckets.try_reserve_exact(CHUNK)?;
-            }
-            self.chunks.try_reserve(1)?;
+            reserve(&mut buckets, if chunk == 0 { 1 } else { CHUNK })?;
+            reserve(&mut self.chunks, 1)?;
             self.chunks.push(buckets);
         }
-        self.chunks[chunk].try_reserve(1)?;
-        Ok(())
-    }
-
-    fn push(&mut self) -> Result<(), OutOfMemory> {
-        self.reserve()?;
-        self.chunks[self.len / CHUNK].push(EMPTY);
+        let buckets = &mut self.chunks[chunk];
+        reserve(buckets, 1)?;
+        buckets.push(EMPTY);
         self.len += 1;
         Ok(())
     }
@@ -117,7 +110,7 @@ impl Buckets {
         let at = self.len.checked_sub(1)?;
         let bucket = self.chunks[at / CHUNK].pop();
         self.len = at;
-        // A chunk that was reserved for the next bucket goes with the one that became empty.
+        // The first chunk stays: a table in use has at least one bucket.
         if at > 0 && at % CHUNK == 0 {
             self.chunks.truncate(at / CHUNK);
         }
@@ -203,14 +196,15 @@ impl Table {
     }
 
     /// The index that [`Table::find`] will most likely give, from the first line of the bucket alone: to fetch the record
-    /// in advance. It may be wrong, and `None` does not say that there is no entry.
+    /// in advance. It may be wrong, and `None` does not say that there is no entry. Where the record it names turns out to be
+    /// the right one, there is no need to call [`Table::find`].
     #[inline]
     #[must_use]
     pub fn candidate(&self, hash: u64) -> Option<u32> {
         let hash = usable(hash);
         let bucket = self.buckets.get(self.home(hash))?;
         let found = bucket.matches(tag(hash));
-        (found != 0).then(|| bucket.indices[found.trailing_zeros() as usize % WAYS])
+        (found != 0).then(|| bucket.indices[found.trailing_zeros() as usize])
     }
 
     /// The index inserted under this hash for which `is_it` holds. It is asked for the few entries that look alike.
@@ -221,7 +215,7 @@ impl Table {
         loop {
             let mut found = bucket.matches(tag(hash));
             while found != 0 {
-                let index = bucket.indices[found.trailing_zeros() as usize % WAYS];
+                let index = bucket.indices[found.trailing_zeros() as usize];
                 if is_it(index) {
                     return Some(index);
                 }
@@ -443,6 +437,7 @@ fn position(bucket: &Bucket, tag: u16, index: u32) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::famine;
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
@@ -534,6 +529,57 @@ mod tests {
         }
         check(&table);
         assert!((0..2 * full).all(|index| table.find(spread(index), |found| found == index).is_some()));
+    }
+
+    #[test]
+    fn without_memory_the_buckets_fill_up_and_nothing_is_lost() {
+        let mut table = Table::new();
+        famine::during(|| assert_eq!(table.insert(1, 1, spread), Err(OutOfMemory)));
+        check(&table);
+        let mut live: Vec<u32> = (0..5000).collect();
+        live.iter().for_each(|&index| table.insert(spread(index), index, spread).unwrap());
+        let (buckets, bytes) = (table.buckets.len, table.allocated_bytes());
+        famine::during(|| {
+            for index in 5000.. {
+                if table.insert(spread(index), index, spread).is_err() {
+                    break;
+                }
+                live.push(index);
+            }
+        });
+        assert!(table.buckets.len >= buckets && live.len() > 5000);
+        assert_eq!((table.len(), table.allocated_bytes()), (live.len(), bytes));
+        check(&table);
+        assert!(live.iter().all(|&index| table.find(spread(index), |found| found == index).is_some()));
+        // It shrinks without memory, and grows again with it.
+        famine::during(|| live.drain(100..).for_each(|index| assert!(table.remove(spread(index), index))));
+        check(&table);
+        live.iter().for_each(|&index| assert!(table.find(spread(index), |found| found == index).is_some()));
+        (100..20_000).for_each(|index| table.insert(spread(index), index, spread).unwrap());
+        check(&table);
+        assert_eq!(table.len(), 20_000);
+    }
+
+    #[test]
+    fn a_merge_that_needs_memory_waits_for_it() {
+        // Two full buckets and no overflow bucket: merging needs one.
+        let mut table = Table::new();
+        let hash_of = |index: u32| u64::from(index % 2) | u64::from(index + 1) << TAG_SHIFT;
+        (0..20).for_each(|index| table.insert(hash_of(index), index, hash_of).unwrap());
+        while table.buckets.len > 2 {
+            table.merge_one();
+        }
+        check(&table);
+        table.overflow = Buckets { chunks: Vec::new(), len: 0 };
+        table.free = NONE;
+        assert_eq!(table.overflow_in_use, 0);
+        famine::during(|| table.merge_one());
+        assert_eq!(table.buckets.len, 2);
+        check(&table);
+        table.merge_one();
+        assert_eq!((table.buckets.len, table.overflow_in_use), (1, 1));
+        check(&table);
+        assert!((0..20).all(|index| table.find(hash_of(index), |found| found == index).is_some()));
     }
 
     proptest! {

@@ -7,7 +7,7 @@
 //!
 //! An entry costs eight bytes, two links inside the flow record ([`Links`]). The wheel keeps no deadlines: when a slot comes
 //! up it asks when the entry is due *now*, and puts it off if that is later. So a flow that is seen again only notes the
-//! time; it must be removed and inserted anew only when its deadline moves forward.
+//! time; it must be inserted anew only when its deadline becomes earlier.
 
 /// Slots in a level, as a power of two.
 const SLOT_BITS: u32 = 12;
