@@ -330,7 +330,7 @@ impl Monitor {
         }
         flow.sides[CLI].set(Side::ATTACHED);
         for side in [CLI, SVR] {
-            if listeners.iter().all(|&l| st.views[l].no_buffer[side]) {
+            if listeners.iter().all(|&l| st.views[l].buffer[side] == Some(0)) {
                 flow.sides[side].set(Side::NO_BUFFER);
             }
         }
@@ -366,6 +366,17 @@ impl Monitor {
                 ..FlowSocket::default()
             };
             st.sockets.put(ids[n], socket);
+        }
+        for side in [CLI, SVR] {
+            let largest = listeners.iter().filter_map(|&l| st.views[l].buffer[side]).max().unwrap_or(0);
+            let default = listeners.iter().any(|&l| st.views[l].buffer[side].is_none());
+            let size = if default { largest.max(st.rmem) } else { largest };
+            if size > 0
+                && size != st.rmem
+                && let Some(cold) = st.cold_of(id, side)
+            {
+                cold.stream.resize(0, size);
+            }
         }
         if let Some(timeout) = self.settings.timeout_ms {
             st.arm(id, st.now_ms + timeout as u64, &self.settings);
