@@ -52,7 +52,7 @@ static struct core *cores[MAX_CORES];   /* by core id; NULL: not used */
 static pthread_mutex_t shared = PTHREAD_MUTEX_INITIALIZER;
 static int rows = 20;                   /* -c */
 static bool live;                       /* redraw in place */
-static volatile sig_atomic_t interrupted;
+static pthread_mutex_t stopping = PTHREAD_MUTEX_INITIALIZER;  /* held while contexts end */
 
 static const char *const state_names[] = {
 	"CLOSED", "LISTEN", "SYN_SENT", "SYN_RCVD", "ESTABLISHED", "FIN_WAIT_1",
@@ -406,12 +406,11 @@ static void on_sigint(int signum)
 	int i;
 
 	UNUSED(signum);
-	interrupted = 1;
+	pthread_mutex_lock(&stopping);
 	for (i = 0; i < MAX_CORES; i++)
-		if (cores[i]) {
-			take_stats(cores[i]);
+		if (cores[i])
 			mtcp_destroy_context(cores[i]->mctx);
-		}
+	pthread_mutex_unlock(&stopping);
 }
 
 static void listen_to(mctx_t mctx, int sock, event_t event, int hook, callback_t callback)
@@ -423,12 +422,9 @@ static void listen_to(mctx_t mctx, int sock, event_t event, int hook, callback_t
 static void start_core(int cpu)
 {
 	struct timeval second = {1, 0};
-	struct core *core = calloc(1, sizeof(*core));
+	struct core *core = cores[cpu];
 	int sock, off = 0;
 
-	if (!core)
-		die("no memory");
-	cores[cpu] = core;
 	if (!(core->mctx = mtcp_create_context(cpu)))
 		die("cannot create a context");
 	sock = mtcp_socket(core->mctx, AF_INET, MOS_SOCK_MONITOR_STREAM, 0);
@@ -456,8 +452,7 @@ static void stop_core(int cpu)
 	struct core *core = cores[cpu];
 	struct flow *flow;
 
-	if (!interrupted)
-		mtcp_destroy_context(core->mctx);
+	mtcp_destroy_context(core->mctx); /* fails, and may, when on_sigint() did it */
 	take_stats(core);
 	while ((flow = core->flows)) {
 		core->flows = flow->next;
@@ -479,7 +474,7 @@ int main(int argc, char **argv)
 	static struct mtcp_conf conf;
 	struct mos_stats sum;
 	const char *file = "mos.conf";
-	int option, i, started = 0;
+	int option, i, used = 0;
 
 	live = isatty(STDOUT_FILENO);
 	while ((option = getopt(argc, argv, "f:nc:h")) != -1) {
@@ -498,22 +493,30 @@ int main(int argc, char **argv)
 	if (mtcp_getconf(&conf) < 0)
 		die("cannot read the configuration back");
 	mtcp_register_signal(SIGINT, on_sigint);
+	/* All entries first: a core that runs looks at those of the others. */
 	for (i = 0; i < conf.num_cores && i < MAX_CORES; i++)
 		if (conf.cpu_mask & (UINT64_C(1) << i)) {
-			start_core(i);
-			started++;
+			if (!(cores[i] = calloc(1, sizeof(*cores[i]))))
+				die("no memory");
+			used++;
 		}
-	if (!started) {
+	if (!used) {
 		fprintf(stderr, "midstat: no core serves a device\n");
 		return EXIT_FAILURE;
 	}
 
 	for (i = 0; i < MAX_CORES; i++)
 		if (cores[i])
+			start_core(i);
+
+	for (i = 0; i < MAX_CORES; i++)
+		if (cores[i])
 			mtcp_app_join(cores[i]->mctx);
+	pthread_mutex_lock(&stopping);
 	for (i = 0; i < MAX_CORES; i++)
 		if (cores[i])
 			stop_core(i);
+	pthread_mutex_unlock(&stopping);
 	sum_stats(&sum);
 	print_summary(&sum);
 	mtcp_destroy();
