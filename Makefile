@@ -8,6 +8,7 @@
 # make deps       installs, with apt-get, what is missing
 # make clean
 
+SHELL      := bash
 PREFIX     ?= /usr/local
 CARGO      ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -19,9 +20,10 @@ all: build
 # out here, so that the two for C are optimised as a whole.
 build: deps
 	@mkdir -p $(LIBDIR)
-	@$(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- \
-		--print native-static-libs 2>$(LIBDIR).log; status=$$?; cat $(LIBDIR).log >&2; exit $$status
-	@sed -n 's/^note: native-static-libs: //p' $(LIBDIR).log | tail -n 1 >$(LIBDIR)/libmos.private-libs
+	@set -o pipefail; $(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- \
+		--print native-static-libs 2>&1 | tee $(LIBDIR)/build.log
+	@sed -n 's/^note: native-static-libs: //p' $(LIBDIR)/build.log | tail -n 1 \
+		>$(LIBDIR)/libmos.private-libs
 	@test -s $(LIBDIR)/libmos.private-libs
 	@ln -sfn libmos.so $(LIBDIR)/libmos.so.0
 
