@@ -8,14 +8,18 @@ use std::path::PathBuf;
 /// A whole configuration (contract: endpoint-io §2).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `application` blocks in file order, at most [`MAX_APPS`].
+    /// `application` blocks in file order.
     pub apps: Vec<Application>,
     /// The one `mos` block.
     pub mos: Mos,
 }
 
-/// Most `application` blocks a file may hold, and most words in one `run` line.
+/// Applications `mtcp_getconf` has room for, and most words in one `run` line. (Of a file's blocks the
+/// first ten have an effect, as in the reference.)
 pub const MAX_APPS: usize = 20;
+
+/// Most devices, and most forwarding pairs.
+pub const MAX_DEVICES: usize = 256;
 
 /// One `application { }` block.
 #[derive(Clone, Debug, PartialEq)]

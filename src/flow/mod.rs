@@ -1,1 +1,62 @@
-//! (placeholder)
+//! Finding flows: the key of a packet, its hash, the table from hash to record, the arena the records live in, the
+//! wheel that ends them in time, and the id space their sockets are numbered from.
+//!
+//! Nothing here knows sockets, TCP or a clock. Time, secrets and record types come in as arguments. All memory that
+//! grows with flows grows fallibly and in fixed chunks, so that no insertion ever copies or clears a whole table.
+
+pub mod arena;
+pub mod hash;
+pub mod ids;
+pub mod key;
+pub mod record;
+pub mod slab;
+pub mod table;
+pub mod token;
+pub mod wheel;
+
+#[cfg(test)]
+mod measure;
+
+pub use arena::{Arena, Id, Record};
+pub use hash::FlowHash;
+pub use ids::IdSpace;
+pub use key::{Direction, FlowKey, LongKey, ShortKey};
+pub use table::Table;
+pub use wheel::{Links, Wheel};
+
+/// Memory for one more entry could not be had. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+impl std::fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("out of memory")
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
+
+impl From<std::collections::TryReserveError> for OutOfMemory {
+    fn from(_: std::collections::TryReserveError) -> Self {
+        OutOfMemory
+    }
+}
+
+/// Asks the processor to fetch the first `lines` cache lines (64 bytes each) from `target` on. A hint: it changes
+/// nothing, and is nothing on processors other than x86-64.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn prefetch_lines<T>(target: &T, lines: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let first = std::ptr::from_ref(target).cast::<i8>();
+        for line in 0..lines {
+            // SAFETY: a prefetch reads nothing a program can see and never faults, whatever the address; SSE is part
+            // of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line * 64)) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (target, lines);
+}

@@ -1,1 +1,5 @@
-//! (placeholder)
+//! What happens below TCP: parsing and checking what came in, sending on what goes out.
+
+pub mod forward;
+pub mod prepare;
+pub mod rss;

@@ -1,0 +1,99 @@
+//! The flow's record: two cache lines that hold everything a packet of the flow always touches.
+
+use super::arena::Record;
+use super::key::ShortKey;
+use crate::tcp::side::Side;
+
+/// Index of the client's side.
+pub const CLI: usize = 0;
+/// Index of the server's side.
+pub const SVR: usize = 1;
+
+/// One monitored flow.
+#[derive(Clone, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Flow {
+    /// Canonical tuple of the client's packets.
+    pub key: ShortKey,
+    /// Generation of this slot (odd while live).
+    pub generation: u32,
+    /// Neighbours in the timer wheel; the free list when the slot is free.
+    pub links: (u32, u32),
+    /// First attached monitor socket id, in creation order.
+    pub socket: u32,
+    /// When the flow was last active: virtual milliseconds, truncated.
+    pub last_seen: u32,
+    /// Events any attached socket listens to (see `monitor::event::Interest`).
+    pub interest: u16,
+    /// The flags below.
+    pub flags: u16,
+    /// Client and server.
+    pub sides: [Side; 2],
+}
+
+impl Flow {
+    /// The client is the canonical key's second end.
+    pub const REVERSED: u16 = 1;
+    /// A packet of this flow is being processed, or its END callbacks run.
+    pub const BUSY: u16 = 1 << 1;
+    /// The flow is to end when its packet has been processed, without END callbacks.
+    pub const SILENT_END: u16 = 1 << 2;
+    /// The server side is keyed by its own, edited tuple: a second table entry exists.
+    pub const ALT_KEY: u16 = 1 << 3;
+    /// END callbacks are running or have run.
+    pub const ENDING: u16 = 1 << 4;
+    /// Picked up in the middle (X3).
+    pub const MIDSTREAM: u16 = 1 << 6;
+
+    /// Whether all bits of `flag` are set.
+    #[inline]
+    pub fn has(&self, flag: u16) -> bool {
+        self.flags & flag == flag
+    }
+
+    /// Sets the bits of `flag`.
+    #[inline]
+    pub fn set(&mut self, flag: u16) {
+        self.flags |= flag;
+    }
+
+    /// Clears the bits of `flag`.
+    #[inline]
+    pub fn clear(&mut self, flag: u16) {
+        self.flags &= !flag;
+    }
+
+    /// Sender and receiver of a packet that side `from` emitted.
+    #[inline]
+    pub fn pair(&mut self, from: usize) -> (&mut Side, &mut Side) {
+        let [c, s] = &mut self.sides;
+        if from == CLI { (c, s) } else { (s, c) }
+    }
+}
+
+impl Record for Flow {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+    fn set_generation(&mut self, generation: u32) {
+        self.generation = generation;
+    }
+    fn next_free(&self) -> u32 {
+        self.links.0
+    }
+    fn set_next_free(&mut self, next: u32) {
+        self.links.0 = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_is_two_cache_lines() {
+        assert_eq!(size_of::<Side>(), 44);
+        assert_eq!(size_of::<Flow>(), 128);
+        assert_eq!(align_of::<Flow>(), 64);
+    }
+}

@@ -1,0 +1,178 @@
+//! The packets of one core: where they come from, and the ports they may leave by.
+
+use super::output::Output;
+use super::replay::{Fill, Replay, RxFrame};
+use std::collections::VecDeque;
+
+/// A port: a place in the configuration's device list, or an egress file behind it.
+#[derive(Clone, Debug, Default)]
+pub struct Port {
+    /// The name in the configuration.
+    pub name: String,
+    /// The port that takes what comes in here.
+    pub mate: Option<u8>,
+    /// Where packets that leave by this port go.
+    pub output: Option<Output>,
+    /// Received and sent, for the statistics lines.
+    pub counters: PortCounters,
+}
+
+/// Packets and bytes of a port.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PortCounters {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+}
+
+/// Packets written by hand, for tests and programs that bring their own: `(time in ns, device, frame)`.
+#[derive(Debug, Default)]
+pub struct Script {
+    /// Iterations that wait.
+    pub waiting: VecDeque<(u64, Vec<(u8, Vec<u8>)>)>,
+    frames: Vec<Vec<u8>>,
+}
+
+/// Where packets come from.
+enum Input {
+    /// Nothing is ever received.
+    None,
+    /// Capture files.
+    Replay(Box<Replay>, Option<Steer>),
+    /// Packets by hand.
+    Script(Script),
+}
+
+/// Decides whether a frame is this core's.
+pub type Steer = Box<dyn FnMut(&[u8]) -> bool + Send>;
+
+/// Packet source and outputs of one core.
+pub struct Source {
+    input: Input,
+    /// Devices in the configuration's order, then egress files.
+    pub ports: Vec<Port>,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Source({} ports)", self.ports.len())
+    }
+}
+
+impl Source {
+    /// A source without packets.
+    pub fn none(ports: Vec<Port>) -> Self {
+        Source { input: Input::None, ports }
+    }
+
+    /// Capture files; `steer` picks this core's frames when there are several cores.
+    pub fn replay(replay: Replay, steer: Option<Steer>, ports: Vec<Port>) -> Self {
+        Source { input: Input::Replay(Box::new(replay), steer), ports }
+    }
+
+    /// Packets by hand.
+    pub fn script(ports: Vec<Port>) -> Self {
+        Source { input: Input::Script(Script::default()), ports }
+    }
+
+    /// The packets by hand, to add some.
+    pub fn script_mut(&mut self) -> Option<&mut Script> {
+        match &mut self.input {
+            Input::Script(script) => Some(script),
+            _ => None,
+        }
+    }
+
+    /// The replay, for its counters.
+    pub fn as_replay(&self) -> Option<&Replay> {
+        match &self.input {
+            Input::Replay(replay, _) => Some(replay),
+            _ => None,
+        }
+    }
+
+    /// Time of the next iteration that has packets, in ns; `None`: there will be none.
+    pub fn next_at(&mut self) -> Option<u64> {
+        match &mut self.input {
+            Input::None => None,
+            Input::Replay(replay, _) => replay.next_iteration_at(),
+            Input::Script(script) => script.waiting.front().map(|(ns, _)| *ns),
+        }
+    }
+
+    /// Replaces `out` by the next packets.
+    pub fn fill(&mut self, out: &mut Vec<RxFrame>) -> Fill {
+        out.clear();
+        let answer = match &mut self.input {
+            Input::None => Fill::End,
+            Input::Replay(replay, None) => replay.fill(out),
+            Input::Replay(replay, Some(steer)) => replay.fill_steered(out, steer),
+            Input::Script(script) => match script.waiting.pop_front() {
+                None => Fill::End,
+                Some((now_ns, frames)) => {
+                    script.frames.clear();
+                    for (n, (dev, frame)) in frames.into_iter().enumerate() {
+                        let len = frame.len() as u32;
+                        out.push(RxFrame { ts_ns: now_ns, off: n, cap_len: len, wire_len: len, dev });
+                        script.frames.push(frame);
+                    }
+                    Fill::Batch { now_ns, ends_iteration: true }
+                }
+            },
+        };
+        for rx in out.iter() {
+            if let Some(port) = self.ports.get_mut(rx.dev as usize) {
+                port.counters.rx_packets += 1;
+                port.counters.rx_bytes += rx.cap_len as u64;
+            }
+        }
+        answer
+    }
+
+    /// The bytes of a frame of the last batch.
+    #[inline]
+    pub fn frame(&self, rx: &RxFrame) -> &[u8] {
+        match &self.input {
+            Input::Replay(replay, _) => replay.frame_bytes(rx),
+            Input::Script(script) => script.frames.get(rx.off).map_or(&[], |f| f.as_slice()),
+            Input::None => &[],
+        }
+    }
+
+    /// The port that takes what came in by `dev`.
+    #[inline]
+    pub fn mate(&self, dev: u8) -> Option<u8> {
+        self.ports.get(dev as usize)?.mate
+    }
+
+    /// Sends a frame by port `to`; the number of bytes, or `None` when it could not be sent.
+    pub fn send(&mut self, to: u8, now_ns: u64, frame: &[u8]) -> Option<usize> {
+        let port = self.ports.get_mut(to as usize)?;
+        if !port.output.as_ref()?.send(now_ns, frame) {
+            return None;
+        }
+        port.counters.tx_packets += 1;
+        port.counters.tx_bytes += frame.len() as u64;
+        Some(frame.len())
+    }
+
+    /// Sends a received frame on (`edited`: what callbacks made of it), at most its first `end` bytes.
+    pub fn send_frame(&mut self, to: u8, rx: &RxFrame, edited: Option<&[u8]>, end: usize) -> Option<usize> {
+        let output = self.ports.get(to as usize)?.output.clone()?;
+        let frame = edited.unwrap_or_else(|| self.frame(rx));
+        let frame = &frame[..end.min(frame.len())];
+        let len = frame.len();
+        if !output.send(rx.ts_ns, frame) {
+            return None;
+        }
+        let counters = &mut self.ports.get_mut(to as usize)?.counters;
+        counters.tx_packets += 1;
+        counters.tx_bytes += len as u64;
+        Some(len)
+    }
+}

@@ -1,0 +1,99 @@
+//! Monitor sockets of flows: one for each listener a flow is attached to.
+
+use crate::flow::arena::Id;
+
+/// "No socket".
+pub const NO_SOCKET: u32 = u32::MAX;
+
+/// A listener's view of one flow (48 bytes).
+#[derive(Clone, Debug)]
+pub struct FlowSocket {
+    /// The flow, while `live`.
+    pub flow: Id,
+    /// Next socket of the same flow, in creation order.
+    pub next: u32,
+    /// Number of its callback set.
+    pub set: u32,
+    /// The application's pointer.
+    pub uctx: usize,
+    /// How far each side's stream has been peeked.
+    pub peeked: [u64; 2],
+    /// Bit per side: callbacks for it are wanted.
+    pub follows: u8,
+    /// Whether the id names a flow socket at all.
+    pub live: bool,
+}
+
+impl Default for FlowSocket {
+    fn default() -> Self {
+        FlowSocket {
+            flow: Id { index: u32::MAX, generation: 0 },
+            next: NO_SOCKET,
+            set: 0,
+            uctx: 0,
+            peeked: [0; 2],
+            follows: 0,
+            live: false,
+        }
+    }
+}
+
+const CHUNK: usize = 1024;
+
+/// Flow sockets by id; memory grows in chunks with the highest id used.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    chunks: Vec<Vec<FlowSocket>>,
+}
+
+impl Sockets {
+    /// Makes room for `id`. `false`: out of memory.
+    pub fn reserve(&mut self, id: u32) -> bool {
+        let wanted = id as usize / CHUNK + 1;
+        while self.chunks.len() < wanted {
+            let mut chunk = Vec::new();
+            if self.chunks.try_reserve(1).is_err() || chunk.try_reserve_exact(CHUNK).is_err() {
+                return false;
+            }
+            chunk.resize_with(CHUNK, FlowSocket::default);
+            self.chunks.push(chunk);
+        }
+        true
+    }
+
+    /// The flow socket with this id.
+    #[inline]
+    pub fn get(&self, id: u32) -> Option<&FlowSocket> {
+        let socket = self.chunks.get(id as usize / CHUNK)?.get(id as usize % CHUNK)?;
+        socket.live.then_some(socket)
+    }
+
+    /// The flow socket with this id.
+    #[inline]
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut FlowSocket> {
+        let socket = self.chunks.get_mut(id as usize / CHUNK)?.get_mut(id as usize % CHUNK)?;
+        socket.live.then_some(socket)
+    }
+
+    /// Puts a socket under an id for which room was made.
+    pub fn put(&mut self, id: u32, socket: FlowSocket) {
+        if let Some(slot) = self.chunks.get_mut(id as usize / CHUNK).and_then(|c| c.get_mut(id as usize % CHUNK)) {
+            *slot = socket;
+        }
+    }
+
+    /// Bytes held.
+    pub fn allocated_bytes(&self) -> usize {
+        self.chunks.len() * (CHUNK * size_of::<FlowSocket>() + size_of::<Vec<FlowSocket>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_socket_takes_48_bytes() {
+        assert_eq!(size_of::<FlowSocket>(), 48);
+    }
+}

@@ -1,0 +1,82 @@
+//! Counters of one core: every packet is counted once by what inspection made of it and once by its fate (X4).
+
+/// Counters since the context was made. Units: packets, bytes, flows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received, as captured.
+    pub rx_bytes: u64,
+    /// Inspection: packets of a flow.
+    pub in_flow: u64,
+    /// Inspection: TCP packets without a flow.
+    pub in_orphan: u64,
+    /// Inspection: IPv4 that is not TCP.
+    pub in_non_tcp: u64,
+    /// Inspection: not IPv4.
+    pub in_non_ip: u64,
+    /// Inspection: IPv4 fragments.
+    pub in_fragment: u64,
+    /// Inspection: addressed to this host.
+    pub in_local: u64,
+    /// Inspection: shorter than an Ethernet header.
+    pub bad_eth: u64,
+    /// Inspection: IPv4 lengths that contradict what was received.
+    pub bad_ip_len: u64,
+    /// Inspection: IPv4 EtherType with another version.
+    pub bad_ip_version: u64,
+    /// Inspection: wrong IPv4 header checksum.
+    pub bad_ip_checksum: u64,
+    /// Inspection: TCP header that does not fit its packet.
+    pub bad_tcp_len: u64,
+    /// Inspection: wrong TCP checksum.
+    pub bad_tcp_checksum: u64,
+    /// Inspection: nobody monitors streams.
+    pub in_unmonitored: u64,
+    /// Fate: sent on.
+    pub forwarded: u64,
+    /// Bytes sent on.
+    pub forwarded_bytes: u64,
+    /// Fate: taken by this host.
+    pub consumed: u64,
+    /// Fate: dropped because forwarding is off.
+    pub drop_config: u64,
+    /// Fate: dropped by a callback.
+    pub drop_callback: u64,
+    /// Fate: dropped, no way out is configured.
+    pub drop_no_route: u64,
+    /// Fate: dropped, malformed.
+    pub drop_malformed: u64,
+    /// Fate: dropped, the output took no more.
+    pub drop_tx: u64,
+    /// Fate: dropped, no memory.
+    pub drop_memory: u64,
+    /// Flows opened.
+    pub flows_created: u64,
+    /// Flows ended.
+    pub flows_ended: u64,
+    /// Flows now.
+    pub flows_now: u64,
+    /// Most flows at one time.
+    pub flows_peak: u64,
+    /// Flows ended to make room (D13).
+    pub flows_evicted: u64,
+    /// Flows ended by silence.
+    pub flows_timed_out: u64,
+    /// SYNs for which there was no id or no memory.
+    pub flows_refused: u64,
+    /// Payload bytes accepted in order or out of order, both directions.
+    pub stream_bytes: u64,
+    /// Bytes of skipped holes (D5).
+    pub missing_bytes: u64,
+    /// Payload bytes refused: beyond the window or the buffer (D6, D8).
+    pub refused_bytes: u64,
+    /// Callbacks made, by built-in event number.
+    pub events: [u64; super::event::BUILTINS],
+    /// Frames cut by the capture's snap length.
+    pub truncated: u64,
+    /// Allocations for flows that failed.
+    pub no_memory: u64,
+    /// Panics caught in a round.
+    pub panics: u64,
+}

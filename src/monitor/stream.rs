@@ -1,0 +1,555 @@
+//! Streams: payload into the receiver's reassembly, NEW_DATA, ERROR, holes given up (decisions D4–D6, D11, D12).
+
+use super::event::{Hook, ON_ERROR, ON_NEW_DATA, on_null};
+use super::state::{Monitor, State};
+use crate::flow::arena::Id;
+use crate::flow::token::Token;
+use crate::tcp::machine::{self, FIN, Segment};
+use crate::tcp::reassembly::Reassembly;
+use crate::tcp::side::{NO_COLD, Side};
+use std::ops::Range;
+
+/// What a side has only once it holds bytes, holes or stamps.
+#[derive(Debug)]
+pub struct Cold {
+    /// The received stream.
+    pub stream: Reassembly,
+    /// The in-order tail when NEW_DATA was last delivered.
+    pub delivered: u64,
+    /// Payload of the peer's SYN, until it is acknowledged (D5b).
+    pub syn_data: Vec<u8>,
+    /// When TIME_WAIT began or was restarted: virtual milliseconds, truncated.
+    pub time_wait_since: u32,
+    /// Whether this side ever had a buffer.
+    pub had_buffer: bool,
+}
+
+impl State {
+    /// The cold part of a side, made when missing. `None`: out of memory.
+    pub(super) fn cold_of(&mut self, id: Id, side: usize) -> Option<&mut Cold> {
+        let flow = self.flows.get_mut(id)?;
+        let s = &mut flow.sides[side];
+        if s.cold == NO_COLD {
+            let buffered = !s.has(Side::NO_BUFFER);
+            let cold = Cold {
+                stream: Reassembly::new(s.data_tail(), if buffered { self.rmem } else { 0 }),
+                delivered: s.data_tail(),
+                syn_data: Vec::new(),
+                time_wait_since: self.now_ms as u32,
+                had_buffer: false,
+            };
+            match self.cold.insert(cold) {
+                Ok(number) => s.cold = number,
+                Err(_) => {
+                    self.stats.no_memory += 1;
+                    return None;
+                }
+            }
+        }
+        let number = s.cold;
+        self.cold.get_mut(number)
+    }
+
+    /// Frees a cold part.
+    pub(super) fn drop_cold(&mut self, number: u32) {
+        if let Some(cold) = self.cold.remove(number) {
+            self.stream_memory = self.stream_memory.saturating_sub(cold.stream.allocated_bytes() as u64);
+        }
+    }
+
+    /// Whether the segment's payload overlaps what side `to` accepted before (D4).
+    pub(super) fn retransmits(&self, id: Id, to: usize, seg: &Segment) -> bool {
+        let Some(flow) = self.flows.get(id) else { return false };
+        let y = &flow.sides[to];
+        match self.cold.get(y.cold) {
+            None => machine::overlap(y, seg) && y.offset_of(seg.seq) + seg.len as i64 > 0,
+            Some(cold) => {
+                if !y.has(Side::IRS) {
+                    return false;
+                }
+                let start = y.offset_of(seg.seq);
+                let end = start + seg.len as i64;
+                end > 0 && cold.stream.retransmits(y.data_tail(), start.max(0) as u64, end as u64)
+            }
+        }
+    }
+
+    /// Keeps the payload of a SYN aside until its receiver acknowledges it (D5b).
+    pub(super) fn keep_syn_data(&mut self, id: Id, to: usize, at: usize) {
+        let p = self.prepared[at].parsed;
+        let range = p.payload as usize..p.payload as usize + p.payload_len as usize;
+        let mut copy = Vec::new();
+        if copy.try_reserve_exact(range.len()).is_err() {
+            return;
+        }
+        copy.extend_from_slice(self.frame(at).get(range).unwrap_or(&[]));
+        let Some(cold) = self.cold_of(id, to) else { return };
+        cold.syn_data = copy;
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.sides[to].set(Side::SYN_DATA);
+        }
+    }
+}
+
+/// Where the bytes of a segment are.
+#[derive(Clone, Copy)]
+enum From {
+    /// In the packet in process, from this offset on.
+    Packet(usize),
+    /// Put aside (`State::aside`).
+    Aside,
+}
+
+/// What storing one piece found.
+enum Piece {
+    /// So many bytes were dealt with.
+    Stored(usize),
+    /// Announced bytes would be evicted before they were delivered.
+    DeliverFirst,
+    /// Bytes below this offset will be evicted unread: tell those who have not read them.
+    WillEvict(u64),
+    /// Out-of-order bytes find no room.
+    Refused,
+    /// No memory.
+    NoMemory,
+}
+
+impl Monitor {
+    /// Stores a good segment's payload at side `to` and takes its FIN; returns the side's events.
+    pub(super) fn store(&self, t: &mut Token, id: Id, to: usize, at: usize, seg: &Segment) -> u16 {
+        let mut events = 0;
+        if self.state(t).flows.get(id).is_some_and(|f| f.sides[to].has(Side::SYN_DATA)) {
+            events |= self.take_syn_data(t, id, to);
+        }
+        let Some(flow) = self.state(t).flows.get(id) else { return 0 };
+        let y = &flow.sides[to];
+        if !y.state.receives() {
+            return events;
+        }
+        let start = y.offset_of(seg.seq);
+        let end = start + seg.len as i64;
+        if seg.len > 0 && end > 0 {
+            self.store_payload(t, id, to, at, start, seg.len);
+        }
+        if seg.has(FIN) {
+            events |= self.take_fin(t, id, to, end);
+        }
+        events | self.remembered_fin(t, id, to)
+    }
+
+    /// A FIN at stream offset `end`: taken in order, remembered beyond a hole (D5c).
+    fn take_fin(&self, t: &mut Token, id: Id, to: usize, end: i64) -> u16 {
+        let st = self.state(t);
+        let Some(flow) = st.flows.get_mut(id) else { return 0 };
+        let y = &mut flow.sides[to];
+        let tail = y.tail() as i64;
+        if end == tail {
+            return machine::finish(y);
+        }
+        if end < tail || !y.state.receives() {
+            return 0;
+        }
+        if y.has(Side::NO_BUFFER) {
+            // Without a buffer a FIN counts wherever it is (monitor.md §6.9).
+            y.set_tail(end as u64);
+            return machine::finish(y);
+        }
+        if let Some(cold) = st.cold_of(id, to) {
+            cold.stream.remember_fin(end as u64);
+        }
+        self.look_later(t, id, to);
+        0
+    }
+
+    /// A remembered FIN that the tail has reached now.
+    fn remembered_fin(&self, t: &mut Token, id: Id, to: usize) -> u16 {
+        let st = self.state(t);
+        let Some(flow) = st.flows.get_mut(id) else { return 0 };
+        let y = &mut flow.sides[to];
+        let Some(cold) = st.cold.get_mut(y.cold) else { return 0 };
+        if y.state.receives() && cold.stream.take_fin(y.tail()) { machine::finish(y) } else { 0 }
+    }
+
+    /// The acknowledged part of a SYN's payload enters the stream at offset 0 (D5b).
+    pub(super) fn take_syn_data(&self, t: &mut Token, id: Id, side: usize) -> u16 {
+        let st = self.state(t);
+        let Some(flow) = st.flows.get_mut(id) else { return 0 };
+        let s = &mut flow.sides[side];
+        if !s.has(Side::SYN_DATA) || !s.state.receives() {
+            return 0;
+        }
+        let Some(acked) = s.acked_offset() else { return 0 };
+        s.clear(Side::SYN_DATA);
+        let Some(cold) = st.cold.get_mut(s.cold) else { return 0 };
+        let mut data = std::mem::take(&mut cold.syn_data);
+        data.truncate(acked.clamp(0, data.len() as i64) as usize);
+        if data.is_empty() || s.tail() > 0 {
+            return 0;
+        }
+        let len = data.len();
+        st.aside = data;
+        self.store_bytes(t, id, side, 0, len, len, From::Aside);
+        self.state(t).aside = Vec::new();
+        self.remembered_fin(t, id, side)
+    }
+
+    /// Stores the payload of packet `at`, which begins at stream offset `start` (negative: before the first byte).
+    fn store_payload(&self, t: &mut Token, id: Id, to: usize, at: usize, start: i64, wire_len: u32) {
+        let st = self.state(t);
+        let before = (-start).max(0) as usize;
+        let p = st.prepared[at].parsed;
+        let captured = (p.payload_len as usize).saturating_sub(before);
+        let wire = wire_len as usize - before;
+        let start = start.max(0) as u64;
+        let Some(flow) = st.flows.get_mut(id) else { return };
+        let y = &mut flow.sides[to];
+        if y.has(Side::NO_BUFFER) && y.cold == NO_COLD && start <= y.tail() {
+            // Nobody wants the bytes and nothing is out of order: only the tail moves.
+            let end = start + wire as u64;
+            if end > y.tail() {
+                st.stats.stream_bytes += end - y.tail();
+                y.set_tail(end);
+            }
+            return;
+        }
+        if captured == 0 {
+            return;
+        }
+        let first = p.payload as usize + before;
+        self.store_bytes(t, id, to, start, captured, wire, From::Packet(first));
+    }
+
+    /// Stores `captured` bytes of `wire` at stream offset `start`, in as many pieces as the ring needs.
+    #[allow(clippy::too_many_arguments)]
+    fn store_bytes(&self, t: &mut Token, id: Id, to: usize, start: u64, captured: usize, wire: usize, from: From) {
+        let mut done = 0;
+        let mut told = Told::default();
+        loop {
+            let st = self.state(t);
+            let piece = st.store_piece(id, to, start, done..captured, wire, &told, from);
+            match self.after_piece(t, id, to, piece, &mut told, (captured - done) as u64) {
+                Some(n) => done += n,
+                None => return,
+            }
+            if done >= captured {
+                return;
+            }
+        }
+    }
+
+    /// Acts on what a piece found. `Some(n)`: go on after `n` more bytes; `None`: the segment is done.
+    fn after_piece(&self, t: &mut Token, id: Id, to: usize, piece: Piece, told: &mut Told, left: u64) -> Option<usize> {
+        match piece {
+            Piece::Stored(n) => {
+                if (n as u64) < left {
+                    // Larger than the ring: what is stored goes out before the rest comes in (D6).
+                    self.deliver(t, id, to);
+                }
+                Some(n)
+            }
+            Piece::DeliverFirst => {
+                self.deliver(t, id, to);
+                Some(0)
+            }
+            Piece::WillEvict(below) => {
+                told.evict = below;
+                self.raise_eviction(t, id, to, below);
+                Some(0)
+            }
+            Piece::Refused => {
+                // The ring needs room; a receiver not heard since the hole opened will not fill it (D5).
+                let heard = self.state(t).flows.get(id).is_none_or(|f| f.sides[to].has(Side::HEARD));
+                if !heard && self.skip_first_hole(t, id, to) {
+                    return Some(0);
+                }
+                if told.refused {
+                    return None;
+                }
+                told.refused = true;
+                self.raise(t, id, Hook::Null, to, ON_ERROR);
+                Some(0)
+            }
+            Piece::NoMemory => {
+                let st = self.state(t);
+                st.stats.no_memory += 1;
+                st.stats.refused_bytes += left;
+                None
+            }
+        }
+    }
+
+    /// ERROR to the sockets that have not read what is about to be evicted.
+    fn raise_eviction(&self, t: &mut Token, id: Id, to: usize, below: u64) {
+        let Some(flow) = self.state(t).flows.get(id) else { return };
+        if flow.interest & on_null(ON_ERROR) == 0 {
+            return;
+        }
+        let first = flow.socket;
+        let mut chain = self.chain(t, first);
+        if to == crate::flow::record::CLI {
+            chain.reverse();
+        }
+        for sock in chain {
+            if self.state(t).sockets.get(sock).is_some_and(|s| s.peeked[to] < below) {
+                self.tell(t, sock, Hook::Null, to, ON_ERROR);
+            }
+        }
+    }
+
+    /// Puts a side on the list of what the end of the iteration looks at.
+    pub(super) fn look_later(&self, t: &mut Token, id: Id, side: usize) {
+        self.state(t).look_later(id, side);
+    }
+
+    /// Delivers a pending NEW_DATA at once, as a dispatch of its own without current packet (D6).
+    pub(super) fn deliver(&self, t: &mut Token, id: Id, side: usize) {
+        let st = self.state(t);
+        let Some(flow) = st.flows.get_mut(id) else { return };
+        let s = &mut flow.sides[side];
+        if !s.has(Side::NEW_DATA) {
+            return;
+        }
+        s.clear(Side::NEW_DATA);
+        let tail = s.data_tail();
+        if let Some(cold) = st.cold.get_mut(s.cold) {
+            cold.delivered = tail;
+        }
+        let outer = st.cur.active;
+        st.cur.active = false;
+        self.raise(t, id, Hook::Null, side, ON_NEW_DATA);
+        self.state(t).cur.active = outer;
+    }
+
+    /// What the end of the iteration (or of the flow) owes a side: NEW_DATA, and holes the receiver acknowledged.
+    pub(super) fn settle(&self, t: &mut Token, id: Id, side: usize) {
+        self.skip_acknowledged(t, id, side);
+        self.deliver(t, id, side);
+    }
+
+    /// Gives up the holes that the receiver's acknowledgement covers (D5).
+    fn skip_acknowledged(&self, t: &mut Token, id: Id, side: usize) {
+        let Some((tail, target)) = self.state(t).acknowledged_hole(id, side) else { return };
+        if target > tail {
+            self.skip(t, id, side, target);
+        }
+    }
+
+    /// Gives up the hole in front of the first out-of-order range; `false` when there is none.
+    fn skip_first_hole(&self, t: &mut Token, id: Id, side: usize) -> bool {
+        let st = self.state(t);
+        let Some(flow) = st.flows.get(id) else { return false };
+        let s = &flow.sides[side];
+        let Some(cold) = st.cold.get(s.cold) else { return false };
+        let Some(next) = cold.stream.fragments(s.data_tail()).map(|f| f.start).find(|&f| f > s.data_tail()) else {
+            return false;
+        };
+        self.skip(t, id, side, next)
+    }
+
+    /// Pending NEW_DATA; ERROR once; the tail moves; NEW_DATA (D5).
+    fn skip(&self, t: &mut Token, id: Id, side: usize, target: u64) -> bool {
+        self.deliver(t, id, side);
+        let st = self.state(t);
+        let Some(flow) = st.flows.get(id) else { return false };
+        if !flow.sides[side].has(Side::NO_BUFFER) {
+            let outer = st.cur.active;
+            st.cur.active = false;
+            self.raise(t, id, Hook::Null, side, ON_ERROR);
+            self.state(t).cur.active = outer;
+        }
+        let moved = self.state(t).skip_to(id, side, target);
+        self.deliver(t, id, side);
+        moved
+    }
+
+    /// The end of a loop iteration: NEW_DATA of all sides that have it, holes given up (monitor.md §2.1 step 5).
+    pub fn flush(&self, t: &mut Token) {
+        // What callbacks put on the list now waits for the next iteration.
+        let mut left = self.state(t).due.len();
+        while left > 0 {
+            left -= 1;
+            let st = self.state(t);
+            let Some((id, side)) = st.due.pop_front() else { return };
+            let side = side as usize;
+            let Some(flow) = st.flows.get_mut(id) else { continue };
+            flow.sides[side].clear(Side::QUEUED);
+            self.settle(t, id, side);
+        }
+    }
+}
+
+/// What the application was told about the segment being stored.
+#[derive(Default)]
+struct Told {
+    /// Eviction below this offset was announced.
+    evict: u64,
+    /// ERROR for refused bytes was raised.
+    refused: bool,
+}
+
+impl State {
+    fn look_later(&mut self, id: Id, side: usize) {
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        let s = &mut flow.sides[side];
+        if !s.has(Side::QUEUED) && self.due.try_reserve(1).is_ok() {
+            s.set(Side::QUEUED);
+            self.due.push_back((id, side as u8));
+        }
+    }
+
+    /// Stores what the ring takes at once of bytes `range` of a segment that begins at `start`.
+    #[allow(clippy::too_many_arguments)]
+    fn store_piece(
+        &mut self,
+        id: Id,
+        to: usize,
+        start: u64,
+        range: Range<usize>,
+        wire: usize,
+        told: &Told,
+        from: From,
+    ) -> Piece {
+        if self.cold_of(id, to).is_none() {
+            return Piece::NoMemory;
+        }
+        let State { io, edit, batch, cur, flows, cold, aside, .. } = self;
+        let (source, first) = match from {
+            From::Packet(first) => (if cur.edited { edit.as_slice() } else { io.frame(&batch[cur.at]) }, first),
+            From::Aside => (aside.as_slice(), 0),
+        };
+        let bytes = source.get(first + range.start..first + range.end).unwrap_or(&[]);
+        let Some(flow) = flows.get_mut(id) else { return Piece::NoMemory };
+        let y = &mut flow.sides[to];
+        let Some(cold) = cold.get_mut(y.cold) else { return Piece::NoMemory };
+        let found = accept(y, cold, start + range.start as u64, bytes, wire - range.start, told, self.memory_left);
+        self.note_piece(id, to, found)
+    }
+
+    fn note_piece(&mut self, id: Id, to: usize, found: Found) -> Piece {
+        self.stats.stream_bytes += found.stored as u64;
+        self.stats.refused_bytes += found.refused as u64;
+        if found.memory != 0 {
+            self.stream_memory = self.stream_memory.saturating_add_signed(found.memory);
+            self.memory_left = self.memory_left.saturating_add_signed(-found.memory);
+        }
+        if found.later {
+            self.look_later(id, to);
+        }
+        found.piece
+    }
+
+    /// The in-order tail of a side, and up to where the receiver acknowledged what its peer was seen to send.
+    fn acknowledged_hole(&self, id: Id, side: usize) -> Option<(u64, u64)> {
+        let flow = self.flows.get(id)?;
+        let (y, x) = (&flow.sides[side], &flow.sides[1 - side]);
+        if !y.state.receives() || y.has(Side::FIN_DUE) || !x.has(Side::ISS) {
+            return None;
+        }
+        let tail = y.tail();
+        let acked = y.acked_offset()?;
+        if acked <= tail as i64 {
+            return None;
+        }
+        let data_end = x.snd_max.wrapping_sub(x.has(Side::FIN_SENT) as u32);
+        let sent = y.offset_of(data_end.wrapping_sub(x.iss).wrapping_add(y.irs));
+        Some((tail, acked.min(sent).max(tail as i64) as u64))
+    }
+
+    /// Moves the tail over a hole; `false` when nothing moved.
+    fn skip_to(&mut self, id: Id, side: usize, target: u64) -> bool {
+        if let Some(flow) = self.flows.get_mut(id) {
+            let y = &mut flow.sides[side];
+            if y.has(Side::NO_BUFFER) && y.cold == NO_COLD {
+                self.stats.missing_bytes += target.saturating_sub(y.tail());
+                y.set_tail(target.max(y.tail()));
+                return true;
+            }
+        }
+        if self.cold_of(id, side).is_none() {
+            return false;
+        }
+        let State { flows, cold, sockets, .. } = self;
+        let Some(flow) = flows.get_mut(id) else { return false };
+        let first = flow.socket;
+        let y = &mut flow.sides[side];
+        let tail = y.tail();
+        let Some(cold) = cold.get_mut(y.cold) else { return false };
+        let held = cold.stream.allocated_bytes() as i64;
+        let Ok(skip) = cold.stream.skip_to(tail, target) else { return false };
+        if skip.tail == tail {
+            return false;
+        }
+        y.set_tail(skip.tail);
+        // What precedes the hole stays for those who have not read it; when all have, the head moves behind the hole.
+        let mut at = first;
+        let mut all_read = true;
+        while let Some(socket) = sockets.get(at) {
+            all_read &= socket.peeked[side] >= tail;
+            at = socket.next;
+        }
+        if all_read {
+            cold.stream.release_hole(tail, skip.tail);
+        }
+        let new_bytes = skip.tail - tail > skip.missing;
+        if new_bytes && !y.has(Side::NO_BUFFER) {
+            y.set(Side::NEW_DATA);
+        }
+        if cold.stream.take_fin(skip.tail) {
+            y.set(Side::FIN_DUE);
+        }
+        let grown = cold.stream.allocated_bytes() as i64 - held;
+        self.stream_memory = self.stream_memory.saturating_add_signed(grown);
+        self.memory_left = self.memory_left.saturating_add_signed(-grown);
+        self.stats.missing_bytes += skip.missing;
+        true
+    }
+}
+
+/// What [`accept`] did, for the counters.
+struct Found {
+    piece: Piece,
+    stored: usize,
+    refused: usize,
+    memory: i64,
+    later: bool,
+}
+
+/// Stores what can be stored now of a segment at `off`.
+fn accept(y: &mut Side, cold: &mut Cold, off: u64, bytes: &[u8], wire: usize, told: &Told, left: u64) -> Found {
+    let nothing = |piece| Found { piece, stored: 0, refused: 0, memory: 0, later: false };
+    let tail = y.tail();
+    let plan = cold.stream.plan(tail, off, bytes.len());
+    if plan.evict_to > cold.delivered && y.has(Side::NEW_DATA) {
+        return nothing(Piece::DeliverFirst);
+    }
+    if plan.evict_to > cold.stream.head(tail) && plan.evict_to > told.evict {
+        return nothing(Piece::WillEvict(plan.evict_to));
+    }
+    if plan.refused > 0 && !told.refused {
+        return nothing(Piece::Refused);
+    }
+    if bytes.len() as u64 > left {
+        return nothing(Piece::NoMemory);
+    }
+    let (held, had_hole) = (cold.stream.allocated_bytes() as i64, cold.stream.has_hole());
+    let Ok(accepted) = cold.stream.accept(tail, off, bytes, wire) else { return nothing(Piece::NoMemory) };
+    let memory = cold.stream.allocated_bytes() as i64 - held;
+    let buffered = cold.stream.is_buffered();
+    cold.had_buffer |= buffered;
+    let mut later = false;
+    if accepted.tail > tail {
+        y.set_tail(accepted.tail);
+        if buffered {
+            y.set(Side::NEW_DATA);
+            later = true;
+        }
+    }
+    if cold.stream.has_hole() {
+        if !had_hole {
+            y.clear(Side::HEARD);
+        }
+        // Has the receiver acknowledged past the hole already?
+        later |= y.acked_offset().is_some_and(|a| a > y.tail() as i64);
+    }
+    Found { piece: Piece::Stored(accepted.consumed), stored: accepted.stored, refused: accepted.refused, memory, later }
+}

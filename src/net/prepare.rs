@@ -1,0 +1,112 @@
+//! Decision C: the headers of a burst are parsed and its flows looked up before the first packet is processed.
+//!
+//! What is found early is a hint: a flow that ends meanwhile, or a packet that a callback edited, is looked up again.
+
+use crate::flow::arena::Id;
+use crate::flow::key::{Direction, ShortKey};
+use crate::monitor::State;
+use crate::wire::checksum;
+use crate::wire::parse::{self, Class, Parsed};
+
+/// What the checksums said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sum {
+    /// Right, or not to be verified.
+    Good,
+    /// The IP header's is wrong.
+    BadIp,
+    /// TCP's is wrong.
+    BadTcp,
+}
+
+/// A packet's headers, key and flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    /// Header offsets and fields.
+    pub parsed: Parsed,
+    /// Canonical tuple.
+    pub key: ShortKey,
+    /// Its hash.
+    pub hash: u64,
+    /// Whether the packet goes from the key's first end to its second.
+    pub forward: bool,
+    /// What the checksums said.
+    pub sum: Sum,
+    /// The flow and the side that sent the packet, as of the beginning of the burst.
+    pub hint: Option<(Id, u8)>,
+}
+
+impl Prepared {
+    /// Parses a frame and verifies its checksums.
+    #[inline]
+    pub fn new(frame: &[u8], wire_len: u32, verify: bool) -> Self {
+        let parsed = parse::parse(frame, wire_len);
+        let mut prepared =
+            Prepared { parsed, key: ShortKey::default(), hash: 0, forward: true, sum: Sum::Good, hint: None };
+        if parsed.class == Class::Tcp {
+            (prepared.key, prepared.forward) = Self::key_of(&parsed);
+        }
+        if verify && parsed.is_ipv4() {
+            prepared.sum = verify_sums(&parsed, frame);
+        }
+        prepared
+    }
+
+    /// The canonical tuple of a TCP packet, and whether the packet goes from its first end to its second.
+    #[inline]
+    pub fn key_of(p: &Parsed) -> (ShortKey, bool) {
+        let (key, direction) =
+            ShortKey::new(u32::from_be(p.src), u32::from_be(p.dst), p.src_port(), p.dst_port(), 0);
+        (key, direction == Direction::Forward)
+    }
+}
+
+#[inline]
+fn verify_sums(p: &Parsed, frame: &[u8]) -> Sum {
+    let l3 = p.l3 as usize;
+    if !checksum::ipv4_header_ok(&frame[l3..l3 + p.ihl as usize * 4]) {
+        return Sum::BadIp;
+    }
+    if p.class == Class::Tcp && !p.truncated && !checksum::tcp_ok(&frame[l3..], p.ihl, p.ip_len) {
+        return Sum::BadTcp;
+    }
+    Sum::Good
+}
+
+/// Parses the packets of the batch and looks their flows up, with their cache lines asked for in advance.
+pub fn batch(st: &mut State, verify: bool) {
+    let State { io, batch, prepared, table, hasher, flows, .. } = st;
+    prepared.clear();
+    for rx in batch.iter() {
+        let mut p = Prepared::new(io.frame(rx), rx.wire_len, verify);
+        if p.parsed.class == Class::Tcp {
+            p.hash = hasher.short(&p.key);
+            table.prefetch(p.hash);
+        }
+        prepared.push(p);
+    }
+    for p in prepared.iter() {
+        if p.parsed.class == Class::Tcp
+            && let Some(value) = table.candidate(p.hash)
+        {
+            flows.prefetch(value & !crate::monitor::process::ALT, 2);
+        }
+    }
+    for at in 0..st.prepared.len() {
+        let p = st.prepared[at];
+        if p.parsed.class == Class::Tcp {
+            st.prepared[at].hint = st.find(&p).map(|(id, from)| (id, from as u8));
+        }
+    }
+}
+
+/// Parses the packet in process again, after a callback edited it before its flow was looked up.
+pub fn again(st: &mut State, verify: bool) {
+    let at = st.cur.at;
+    let wire = st.batch[at].wire_len;
+    let mut p = Prepared::new(st.current_frame(), wire, verify);
+    if p.parsed.class == Class::Tcp {
+        p.hash = st.hasher.short(&p.key);
+    }
+    st.prepared[at] = p;
+}

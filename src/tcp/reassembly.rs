@@ -1,0 +1,623 @@
+//! What one monitored side keeps of the stream it receives.
+//!
+//! Offsets count from the first byte after the SYN. The in-order tail is not here: it belongs to the flow's hot
+//! record and is passed in and handed back, so that in-order data of a side without buffer never touches this object.
+//! With a buffer, `head..tail` is readable (minus the holes that were given up) and so is every out-of-order range; no
+//! byte at or beyond `tail + capacity` is accepted, and storing a byte at `x` evicts the bytes below `x + 1 - capacity`.
+//! Storing never calls anybody: [`Reassembly::plan`] says beforehand what it will evict and refuse, so that
+//! the caller can deliver and report first.
+
+use super::loose::Loose;
+use super::ranges::{Gaps, MAX_RANGES, Range, Ranges};
+use super::store::ByteStore;
+
+pub use super::store::OutOfMemory;
+
+/// Which bytes win where a segment overlaps bytes already received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlap {
+    /// The bytes received first stay.
+    #[default]
+    First,
+    /// The segment's bytes replace them wherever they are retained, also where they were read already.
+    Last,
+}
+
+/// What storing a segment would do; see [`Reassembly::plan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Bytes of the segment that one [`Reassembly::accept`] deals with: all of them, or the first piece of an in-order
+    /// segment that reaches further than the buffer.
+    pub consumed: usize,
+    /// Retained bytes below this offset will be evicted; the present head when none will. Never above the tail, unless the head is.
+    pub evict_to: u64,
+    /// Bytes that will be discarded because they lie beyond the buffer or would need one more out-of-order range.
+    pub refused: usize,
+    /// The in-order tail afterwards.
+    pub tail: u64,
+}
+
+/// What storing a segment did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The in-order tail now.
+    pub tail: u64,
+    /// Bytes of the segment dealt with; fewer than all of them: call again with the rest, after delivering.
+    pub consumed: usize,
+    /// Bytes accepted that were not accepted before.
+    pub stored: usize,
+    /// Bytes discarded, as [`Plan::refused`].
+    pub refused: usize,
+}
+
+/// What giving up on missing bytes did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// Bytes given up, over all holes.
+    pub missing: u64,
+    /// The in-order tail now.
+    pub tail: u64,
+}
+
+/// The outcome of reading at an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes were copied, all of the fragment that holds the offset.
+    Bytes(usize),
+    /// Nothing is stored there yet.
+    Nothing,
+    /// The byte was evicted or given up. The stream goes on at `next`, where a byte may or may not be stored already.
+    Missing {
+        /// The lowest offset above that was not lost.
+        next: u64,
+    },
+}
+
+/// What only a side with loss or reordering needs.
+#[derive(Debug, Default)]
+struct Disorder {
+    /// Accepted bytes above the tail.
+    ahead: Ranges,
+    /// Holes given up, all below the tail. The newest [`MAX_RANGES`] of them.
+    skipped: Ranges,
+    /// The bytes of `ahead`, where kept.
+    loose: Loose,
+}
+
+static NO_RANGES: Ranges = Ranges::new();
+
+/// The receive-side stream of one monitored endpoint.
+#[derive(Debug)]
+pub struct Reassembly {
+    /// The retained bytes of `head..tail`, without the skipped holes.
+    store: ByteStore,
+    /// Nothing below is retained. Above the tail only after [`Reassembly::resize`] switched a buffer on again.
+    head: u64,
+    /// The tail before the latest segment that could move it.
+    pile: u64,
+    /// Where the stream ends, if a FIN came before everything in front of it; else `u64::MAX`.
+    fin: u64,
+    /// None or one.
+    disorder: Box<[Disorder]>,
+    /// Offsets between the head and the end of what is stored, at most.
+    capacity: u32,
+    overlap: Overlap,
+    /// Bytes are kept, not only ranges.
+    buffered: bool,
+}
+
+const NO_FIN: u64 = u64::MAX;
+
+/// A buffer size as it is stored: at least one byte, at most what a C `int` holds.
+fn clamped(capacity: usize) -> u32 {
+    capacity.clamp(1, i32::MAX as usize) as u32
+}
+
+/// The part of a segment that can be accepted.
+struct Fit {
+    end: u64,
+    consumed: usize,
+    refused: usize,
+}
+
+impl Reassembly {
+    /// A side whose stream was in order, and not kept, up to `tail`. `capacity` is the buffer's size in bytes; 0: keep no
+    /// bytes, only ranges.
+    pub fn new(tail: u64, capacity: usize) -> Self {
+        Reassembly {
+            store: ByteStore::new(),
+            head: tail,
+            pile: tail,
+            fin: NO_FIN,
+            disorder: Box::default(),
+            capacity: clamped(capacity),
+            overlap: Overlap::First,
+            buffered: capacity > 0,
+        }
+    }
+
+    // ---- Retransmissions, the FIN, options ------------------------------------------------------------------
+
+    /// Whether payload `start..end` overlaps bytes accepted before: below the tail, unless in a hole given up, or in an
+    /// out-of-order range.
+    pub fn retransmits(&self, tail: u64, start: u64, end: u64) -> bool {
+        if start >= end {
+            return false;
+        }
+        let Some(d) = self.disorder.first() else { return start < tail };
+        d.skipped.gaps(start, end.min(tail)).next().is_some() || d.ahead.overlaps(start, end)
+    }
+
+    /// Remembers that the stream ends at `offset`, to take effect when the tail gets there. The first such offset stays.
+    pub fn remember_fin(&mut self, offset: u64) {
+        if self.fin == NO_FIN {
+            self.fin = offset;
+        }
+    }
+
+    /// The remembered end of the stream.
+    pub fn fin(&self) -> Option<u64> {
+        (self.fin != NO_FIN).then_some(self.fin)
+    }
+
+    /// Whether a remembered FIN is reached by `tail`; it is forgotten then.
+    pub fn take_fin(&mut self, tail: u64) -> bool {
+        let reached = self.fin <= tail && self.fin != NO_FIN;
+        if reached {
+            self.fin = NO_FIN;
+        }
+        reached
+    }
+
+    /// The overlap policy.
+    pub fn overlap(&self) -> Overlap {
+        self.overlap
+    }
+
+    /// Sets the overlap policy for segments to come.
+    pub fn set_overlap(&mut self, overlap: Overlap) {
+        self.overlap = overlap;
+    }
+
+    /// Whether bytes are kept.
+    pub fn is_buffered(&self) -> bool {
+        self.buffered
+    }
+
+    /// The buffer's size in bytes (the last one, while no bytes are kept).
+    pub fn capacity(&self) -> usize {
+        self.capacity as usize
+    }
+
+    // ---- Accepting ------------------------------------------------------------------------------------------
+
+    /// Whether this is the common case: the next bytes of a stream without holes, no more of them than the buffer holds. The
+    /// store then is exactly `head..tail`.
+    #[inline]
+    fn is_plain(&self, tail: u64, off: u64, len: usize) -> bool {
+        off == tail
+            && self.disorder.is_empty()
+            && self.buffered
+            && self.head <= tail
+            && (1..=self.capacity as usize).contains(&len)
+            && tail <= u64::MAX - len as u64
+    }
+
+    /// What of the segment `off..off + len` can be accepted by one call.
+    fn fit(&self, tail: u64, off: u64, len: usize) -> Fit {
+        let end = off.saturating_add(len as u64);
+        let limit = tail.saturating_add(u64::from(self.capacity));
+        if end <= limit && off <= tail {
+            return Fit { end, consumed: len, refused: 0 };
+        }
+        if off <= tail {
+            return Fit { end: limit, consumed: (limit - off) as usize, refused: 0 };
+        }
+        let end = end.min(limit).max(off);
+        if !self.ahead().has_room(off, end) {
+            return Fit { end: off, consumed: len, refused: len };
+        }
+        Fit { end, consumed: len, refused: len - (end - off) as usize }
+    }
+
+    /// The head after the offsets below `end` were stored.
+    fn head_for(&self, tail: u64, off: u64, end: u64) -> u64 {
+        // Bytes below the tail need no room, and refused bytes none either.
+        if end <= tail || end <= off {
+            return self.head;
+        }
+        self.head.max(end - u64::from(self.capacity).min(end))
+    }
+
+    /// What [`Reassembly::accept`] would do with `len` captured bytes at offset `off`, without doing it. For a side that
+    /// keeps no bytes only `tail` and `refused` can differ from "nothing".
+    pub fn plan(&self, tail: u64, off: u64, len: usize) -> Plan {
+        if self.is_plain(tail, off, len) {
+            let end = tail + len as u64;
+            let evict_to = self.head_for(tail, off, end);
+            return Plan { consumed: len, evict_to, refused: 0, tail: end };
+        }
+        if !self.buffered {
+            let end = off.saturating_add(len as u64);
+            let refused = if off > tail && !self.ahead().has_room(off, end) { len } else { 0 };
+            let new_tail = if off <= tail { self.ahead().joined(tail.max(end)) } else { tail };
+            return Plan { consumed: len, evict_to: tail, refused, tail: new_tail };
+        }
+        let fit = self.fit(tail, off, len);
+        let evict_to = self.head_for(tail, off, fit.end);
+        let tail = if off <= tail && fit.end > tail { self.ahead().joined(fit.end) } else { tail };
+        Plan { consumed: fit.consumed, evict_to, refused: fit.refused, tail }
+    }
+
+    /// Accepts the payload of a segment at offset `off`: `bytes` is what was captured of its `wire_len` bytes.
+    ///
+    /// Bytes that were not captured are a hole where bytes are kept; where they are not, all of `wire_len` counts as
+    /// accepted. An in-order segment that reaches further than the buffer is taken in pieces: see
+    /// [`Accepted::consumed`]. After an error the tail has not moved and no byte was added.
+    pub fn accept(
+        &mut self,
+        tail: u64,
+        off: u64,
+        bytes: &[u8],
+        wire_len: usize,
+    ) -> Result<Accepted, OutOfMemory> {
+        if self.is_plain(tail, off, bytes.len()) {
+            let len = bytes.len();
+            self.store.slide(bytes, self.capacity as usize)?;
+            self.pile = tail;
+            self.head = self.head_for(tail, off, tail + len as u64);
+            return Ok(Accepted { tail: tail + len as u64, consumed: len, stored: len, refused: 0 });
+        }
+        if !self.buffered {
+            return self.note(tail, off, wire_len.max(bytes.len()));
+        }
+        let fit = self.fit(tail, off, bytes.len());
+        let kept = (fit.end - off) as usize;
+        let mut accepted = Accepted { tail, consumed: fit.consumed, stored: 0, refused: fit.refused };
+        if kept == 0 {
+            return Ok(accepted);
+        }
+        let bytes = &bytes[..kept];
+        if fit.end >= tail {
+            self.pile = tail;
+            let head = self.head_for(tail, off, fit.end);
+            self.evict(head, tail);
+        }
+        if self.overlap == Overlap::Last {
+            self.overwrite(tail, off, bytes);
+        }
+        if fit.end <= tail {
+            return Ok(accepted);
+        }
+        if off > tail {
+            accepted.stored = self.store_ahead(off, bytes)?;
+        } else if self.ahead().is_empty() {
+            let from = tail.max(self.head);
+            if from < fit.end {
+                self.store.push(&bytes[(from - off) as usize..], self.capacity as usize)?;
+            }
+            accepted.stored = (fit.end - tail) as usize;
+            accepted.tail = fit.end;
+        } else {
+            accepted.stored = self.ahead().gaps(tail, fit.end).map(|gap| gap.len() as usize).sum();
+            accepted.tail = self.store_in_order(tail, off, bytes)?;
+        }
+        self.tidy();
+        Ok(accepted)
+    }
+
+    /// Accepts a segment's range alone.
+    fn note(&mut self, tail: u64, off: u64, len: usize) -> Result<Accepted, OutOfMemory> {
+        let end = off.saturating_add(len as u64);
+        let mut accepted = Accepted { tail, consumed: len, stored: 0, refused: 0 };
+        if end <= tail || off == end {
+            return Ok(accepted);
+        }
+        let fresh = self.ahead().gaps(off.max(tail), end).map(|gap| gap.len() as usize).sum();
+        if off > tail {
+            if self.disorder_mut()?.ahead.insert(off, end)? {
+                accepted.stored = fresh;
+            } else {
+                accepted.refused = len;
+            }
+        } else {
+            self.pile = tail;
+            accepted.stored = fresh;
+            accepted.tail = match self.disorder.first_mut() {
+                Some(d) => d.ahead.absorb(end),
+                None => end,
+            };
+            self.tidy();
+        }
+        Ok(accepted)
+    }
+
+    /// Stores bytes above the tail where there are none yet; how many.
+    fn store_ahead(&mut self, off: u64, bytes: &[u8]) -> Result<usize, OutOfMemory> {
+        let head = self.head;
+        let end = off + bytes.len() as u64;
+        let d = self.disorder_mut()?;
+        d.ahead.try_reserve(1)?;
+        let fresh = d.ahead.gaps(off, end).map(|gap| gap.len() as usize).sum();
+        d.loose.fill(off, bytes, d.ahead.gaps(off.max(head), end))?;
+        d.ahead.insert(off, end)?;
+        Ok(fresh)
+    }
+
+    /// Stores the new bytes of a segment that starts at or below the tail and joins the ranges it reaches; the new tail.
+    fn store_in_order(&mut self, tail: u64, off: u64, bytes: &[u8]) -> Result<u64, OutOfMemory> {
+        let Reassembly { store, head, disorder, capacity, .. } = self;
+        let Some(d) = disorder.first_mut() else { return Ok(tail) };
+        let (head, limit) = (*head, *capacity as usize);
+        let end = off + bytes.len() as u64;
+        let new_tail = d.ahead.joined(end);
+        store.try_reserve(new_tail.saturating_sub(tail.max(head)) as usize, limit)?;
+        for gap in d.ahead.gaps(tail.max(head), end) {
+            d.loose.take_below(gap.start, |part| store.push(part, limit))?;
+            store.push(&bytes[(gap.start - off) as usize..(gap.end - off) as usize], limit)?;
+        }
+        d.loose.take_below(new_tail, |part| store.push(part, limit))?;
+        d.ahead.absorb(new_tail);
+        Ok(new_tail)
+    }
+
+    /// Replaces what is retained of the offsets from `off` on by `bytes`.
+    fn overwrite(&mut self, tail: u64, off: u64, bytes: &[u8]) {
+        let end = off + bytes.len() as u64;
+        let from = off.max(self.head);
+        let mut at = self.position(from);
+        let Reassembly { store, disorder, .. } = self;
+        let skipped = disorder.first().map_or(&NO_RANGES, |d| &d.skipped);
+        for part in skipped.gaps(from, end.min(tail)) {
+            store.overwrite(at, &bytes[(part.start - off) as usize..(part.end - off) as usize]);
+            at += part.len() as usize;
+        }
+        if let Some(d) = disorder.first_mut() {
+            d.loose.overwrite(off, bytes);
+        }
+    }
+
+    /// The position in the store of `offset`, which lies in `head..=tail`.
+    fn position(&self, offset: u64) -> usize {
+        (offset.saturating_sub(self.head) - self.skipped().covered_len(self.head, offset)) as usize
+    }
+
+    /// Moves the head up to `to`.
+    fn evict(&mut self, to: u64, tail: u64) {
+        if to > self.head {
+            self.store.pop_front(self.position(to.min(tail)));
+            self.head = to;
+        }
+    }
+
+    /// Gives back memory that is no longer needed.
+    fn tidy(&mut self) {
+        if let Some(d) = self.disorder.first_mut() {
+            if d.ahead.is_empty() && d.skipped.is_empty() {
+                self.disorder = Box::default();
+            } else if d.ahead.is_empty() {
+                d.ahead = Ranges::new();
+            }
+            self.store.trim();
+        }
+    }
+
+    fn ahead(&self) -> &Ranges {
+        self.disorder.first().map_or(&NO_RANGES, |d| &d.ahead)
+    }
+
+    fn skipped(&self) -> &Ranges {
+        self.disorder.first().map_or(&NO_RANGES, |d| &d.skipped)
+    }
+
+    fn disorder_mut(&mut self) -> Result<&mut Disorder, OutOfMemory> {
+        if self.disorder.is_empty() {
+            let mut one = Vec::new();
+            one.try_reserve_exact(1)?;
+            one.push(Disorder::default());
+            self.disorder = one.into_boxed_slice();
+        }
+        self.disorder.first_mut().ok_or(OutOfMemory)
+    }
+
+    // ---- Giving up holes ------------------------------------------------------------------------------------
+
+    /// Gives up every hole between the tail and `to`, and joins the out-of-order ranges reached. What precedes a hole stays
+    /// readable until it is evicted; the bytes of a hole are discarded if they still come. At most [`MAX_RANGES`] holes are
+    /// remembered: to note one more, the oldest is forgotten and, if it is still retained, what precedes it evicted.
+    ///
+    /// After an error nothing has changed.
+    pub fn skip_to(&mut self, tail: u64, to: u64) -> Result<Skip, OutOfMemory> {
+        let mut skip = Skip { missing: 0, tail };
+        if to <= tail {
+            return Ok(skip);
+        }
+        let (buffered, limit) = (self.buffered, self.capacity as usize);
+        let d = self.disorder_mut()?;
+        d.skipped.try_reserve(d.ahead.len() + 1)?;
+        let joined = d.ahead.joined(to);
+        if buffered {
+            let merged = d.loose.held_below(joined);
+            self.store.try_reserve(merged, limit)?;
+        }
+        while skip.tail < joined {
+            let (next, end) = match self.ahead().first() {
+                Some(r) if r.start <= to.max(skip.tail) => (r.start, r.end),
+                _ => (to, to),
+            };
+            if skip.tail < next {
+                skip.missing += next - skip.tail;
+                self.give_up(skip.tail, next)?;
+            }
+            let Reassembly { store, disorder, .. } = self;
+            if let Some(d) = disorder.first_mut() {
+                d.loose.take_below(end, |part| store.push(part, limit))?;
+                d.ahead.absorb(end);
+            }
+            skip.tail = end;
+        }
+        self.tidy();
+        Ok(skip)
+    }
+
+    /// Notes the hole `start..end`, which begins at the tail.
+    fn give_up(&mut self, start: u64, end: u64) -> Result<(), OutOfMemory> {
+        if !self.skipped().has_room(start, end) {
+            if let Some(oldest) = self.skipped().first() {
+                self.evict(oldest.end, start);
+                self.disorder_mut()?.skipped.pop_first();
+            }
+        }
+        self.disorder_mut()?.skipped.insert(start, end)?;
+        Ok(())
+    }
+
+    /// Releases what precedes the hole at `hole` and the hole itself: the head moves behind it. `tail` is the in-order tail.
+    pub fn release_hole(&mut self, hole: u64, tail: u64) {
+        if let Some(gap) = self.skipped().find(hole) {
+            self.evict(gap.end.min(tail), tail);
+            self.tidy();
+        }
+    }
+
+    // ---- Reading --------------------------------------------------------------------------------------------
+
+    /// Reads from `off` on, up to the end of the fragment that holds it.
+    pub fn read(&self, tail: u64, off: u64, out: &mut [u8]) -> Read {
+        let head = self.head(tail);
+        if off >= head && off < tail {
+            let Some(d) = self.disorder.first() else {
+                return Read::Bytes(self.store.read((off - head) as usize, out));
+            };
+            return match d.skipped.gaps(off, tail).next() {
+                Some(run) if run.start == off => {
+                    let count = out.len().min(usize::try_from(run.len()).unwrap_or(usize::MAX));
+                    Read::Bytes(self.store.read(self.position(off), &mut out[..count]))
+                }
+                Some(run) => Read::Missing { next: run.start },
+                None => Read::Missing { next: tail },
+            };
+        }
+        if off < head {
+            return Read::Missing { next: self.skipped().find(head).map_or(head, |hole| hole.end) };
+        }
+        match self.disorder.first() {
+            Some(d) if self.buffered && d.ahead.find(off).is_some() => Read::Bytes(d.loose.read(off, out)),
+            _ => Read::Nothing,
+        }
+    }
+
+    /// The lowest retained offset; the tail where no bytes are kept. Exceeds the tail only while a buffer that was switched on
+    /// again waits for the bytes it did not keep.
+    pub fn head(&self, tail: u64) -> u64 {
+        if self.buffered { self.head } else { tail }
+    }
+
+    /// The in-order tail before the latest segment that reached it (`tcpbi_last_byte_read`).
+    pub fn pile(&self) -> u64 {
+        self.pile
+    }
+
+    /// The end of the last fragment (`tcpbi_last_byte_received`), or the tail if that is higher.
+    pub fn end(&self, tail: u64) -> u64 {
+        self.ahead().last().map_or(tail, |r| r.end.max(tail))
+    }
+
+    /// The readable fragments, ascending: the in-order run, in parts where holes were given up, then each out-of-order range.
+    pub fn fragments(&self, tail: u64) -> Fragments<'_> {
+        let head = self.head(tail);
+        let ahead = if self.buffered { self.ahead().as_slice() } else { &[] };
+        Fragments { in_order: self.skipped().gaps(head, tail), ahead: ahead.iter(), head }
+    }
+
+    /// Whether bytes were accepted above the tail.
+    pub fn has_hole(&self) -> bool {
+        !self.ahead().is_empty()
+    }
+
+    // ---- The buffer -----------------------------------------------------------------------------------------
+
+    /// Resizes the buffer to `capacity` bytes. A smaller one first evicts the oldest in-order bytes, then drops (and
+    /// forgets having accepted) the out-of-order bytes that do not fit. 0 is [`Reassembly::disable`]. A side that keeps no
+    /// bytes begins to: with the first byte above everything accepted so far.
+    pub fn resize(&mut self, tail: u64, capacity: usize) {
+        if capacity == 0 {
+            return self.disable();
+        }
+        self.capacity = clamped(capacity);
+        if !self.buffered {
+            self.buffered = true;
+            self.head = self.end(tail);
+            self.pile = tail;
+            return;
+        }
+        if let Some(d) = self.disorder.first_mut() {
+            let limit = tail.saturating_add(u64::from(self.capacity));
+            d.ahead.remove_from(limit);
+            d.loose.remove_from(limit);
+        }
+        let end = self.end(tail);
+        self.evict(end.saturating_sub(u64::from(self.capacity)), tail);
+        self.tidy();
+        self.store.trim();
+    }
+
+    /// Frees the bytes and keeps none from now on. Ranges, holes and a remembered FIN stay.
+    pub fn disable(&mut self) {
+        self.buffered = false;
+        self.store.free();
+        if let Some(d) = self.disorder.first_mut() {
+            d.loose.free();
+        }
+    }
+
+    /// Whether this object says nothing that the tail alone does not: with buffers off and nothing out of order, skipped or
+    /// remembered it may be dropped.
+    pub fn is_idle(&self) -> bool {
+        !self.buffered && self.disorder.is_empty() && self.fin == NO_FIN
+    }
+
+    /// Payload bytes held, in order and out of order.
+    pub fn held_bytes(&self) -> usize {
+        self.store.len() + self.disorder.first().map_or(0, |d| d.loose.held_bytes())
+    }
+
+    /// Bytes of memory allocated behind this object.
+    pub fn allocated_bytes(&self) -> usize {
+        let disorder = self.disorder.first().map_or(0, |d| {
+            size_of::<Disorder>()
+                + d.ahead.allocated_bytes()
+                + d.skipped.allocated_bytes()
+                + d.loose.allocated_bytes()
+        });
+        self.store.allocated_bytes() + disorder
+    }
+}
+
+/// The readable fragments of a side; see [`Reassembly::fragments`].
+#[derive(Clone, Debug)]
+pub struct Fragments<'a> {
+    in_order: Gaps<'a>,
+    ahead: std::slice::Iter<'a, Range>,
+    head: u64,
+}
+
+impl Iterator for Fragments<'_> {
+    type Item = Range;
+
+    fn next(&mut self) -> Option<Range> {
+        if let Some(run) = self.in_order.next() {
+            return Some(run);
+        }
+        let head = self.head;
+        // Below the head there are ranges only after a buffer was switched on again: accepted, but not kept.
+        self.ahead.by_ref().find(|r| r.end > head).map(|r| Range { start: r.start.max(head), end: r.end })
+    }
+}
+
+// One side must not cost more than its share of the 128 bytes that a side with bytes may take.
+const _: () = assert!(size_of::<Reassembly>() <= 88);
+const _: () = assert!(MAX_RANGES == 32);
+
+#[cfg(test)]
+mod tests;
