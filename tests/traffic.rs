@@ -195,13 +195,11 @@ fn streams_equal_the_ground_truth() {
                 let _ = writeln!(report, "{file} stream {} {}: no such flow", t.stream, t.tier);
                 continue;
             };
-            let wrong: Vec<String> = [
-                difference(t, "c2s", &t.halves[0], &c2s),
-                difference(t, "s2c", &t.halves[1], &s2c),
-            ]
-            .into_iter()
-            .flatten()
-            .collect();
+            let wrong: Vec<String> =
+                [difference(t, "c2s", &t.halves[0], &c2s), difference(t, "s2c", &t.halves[1], &s2c)]
+                    .into_iter()
+                    .flatten()
+                    .collect();
             if wrong.is_empty() {
                 equal += 1;
             }
