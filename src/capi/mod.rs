@@ -8,7 +8,8 @@ pub mod abi;
 mod context;
 mod endpoint;
 mod event;
-mod foreign;
+#[doc(hidden)]
+pub mod foreign;
 mod option;
 mod packet;
 mod socket;
