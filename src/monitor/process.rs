@@ -137,9 +137,8 @@ impl Monitor {
         let st = self.state(t);
         let seg = st.segment(at);
         let Some(flow) = st.flows.get_mut(id) else { return false };
-        let idle = (st.now_ms as u32).wrapping_sub(flow.last_seen);
         let (x, y) = flow.pair(from);
-        let verdict = machine::judge(x, y, &seg, idle, false);
+        let verdict = machine::judge(x, y, &seg, false);
         if verdict == Verdict::NewFlow {
             self.end_flow(t, id, CLI, false);
             return false;
@@ -158,6 +157,7 @@ impl Monitor {
         let dev = st.io.port_of(st.batch[at].dev);
         let Some(flow) = st.flows.get_mut(id) else { return };
         flow.set(Flow::BUSY);
+        let idle = now.wrapping_sub(flow.last_seen);
         let mut events = ON_PKT_IN;
         let mut acked_ahead = false;
         if verdict == Verdict::Good {
@@ -168,7 +168,10 @@ impl Monitor {
             x.dev = dev;
             if !x.has(Side::UNTRACKED) {
                 events |= machine::send(x, y, &seg);
-                acked_ahead = x.state.receives() && x.acked_offset().is_some_and(|a| a > x.tail() as i64);
+                acked_ahead = seg.flags & ACK != 0
+                    && x.state.receives()
+                    && x.acked_offset().is_some_and(|a| a > x.tail() as i64);
+                x.more |= if acked_ahead { Side::SKIP_DUE } else { 0 };
             }
         }
         if acked_ahead {
@@ -191,7 +194,7 @@ impl Monitor {
                 st.rekey_server(id, at);
             }
         }
-        let events = ON_PKT_IN | self.arrive(t, id, to, at, &seg, verdict);
+        let events = ON_PKT_IN | self.arrive(t, id, to, at, &seg, verdict, idle);
         self.raise(t, id, Hook::Rcv, to, events);
 
         let st = self.state(t);
@@ -212,20 +215,22 @@ impl Monitor {
             return (seg, before);
         }
         let (x, y) = flow.pair(from);
-        match machine::judge(x, y, &seg, 0, true) {
+        match machine::judge(x, y, &seg, true) {
             Verdict::NewFlow => (seg, Verdict::Ignored),
             verdict => (seg, verdict),
         }
     }
 
     /// The packet reaches its receiver; returns the receiver's events without PKT_IN.
-    fn arrive(&self, t: &mut Token, id: Id, to: usize, at: usize, seg: &Segment, verdict: Verdict) -> u16 {
+    #[allow(clippy::too_many_arguments)]
+    fn arrive(&self, t: &mut Token, id: Id, to: usize, at: usize, seg: &Segment, verdict: Verdict, idle: u32) -> u16 {
         let st = self.state(t);
         let Some(flow) = st.flows.get_mut(id) else { return 0 };
         if flow.sides[to].has(Side::UNTRACKED) {
             return 0;
         }
         match verdict {
+            Verdict::Good if machine::is_old(&flow.sides[to], seg, idle) => return 0,
             Verdict::Good => {}
             Verdict::Beyond => {
                 let buffered = !flow.sides[to].has(Side::NO_BUFFER) && flow.sides[to].state.receives();
