@@ -1,7 +1,7 @@
 //! One packet's way through the monitor (K2): raw sockets, flow look-up, sender, SND callbacks, receiver, RCV
 //! callbacks; forwarding and the end of the flow follow in the caller's hands.
 
-use super::event::{Hook, ON_ERROR, ON_ORPHAN, ON_PKT_IN, ON_REXMIT};
+use super::event::{Hook, ON_CONN_START, ON_ERROR, ON_ORPHAN, ON_PKT_IN, ON_REXMIT, ON_STATE_CHANGE};
 use super::listener::Kind;
 use super::segment::segment_of;
 use super::socket::{FlowSocket, NO_SOCKET};
@@ -114,16 +114,14 @@ impl Monitor {
             SYN => true,
             other => self.settings.midstream && other & RST == 0,
         };
-        let from = if flags & (SYN | ACK) == SYN | ACK { SVR } else { CLI };
+        let from = self.state(t).prepared[at].likely_sender();
         match if opens { self.open(t, at, from) } else { None } {
             Some(id) => {
                 let st = self.state(t);
                 st.stats.in_flow += 1;
                 let seg = st.segment(at);
-                if seg.flags & (SYN | ACK) != SYN {
-                    st.pick_up(id, from, &seg);
-                }
-                self.process(t, id, from, at, seg, Verdict::Good);
+                let extra = if seg.flags & (SYN | ACK) == SYN { 0 } else { st.pick_up(id, from, &seg) };
+                self.process(t, id, from, at, seg, Verdict::Good, extra);
             }
             None => {
                 self.state(t).stats.in_orphan += 1;
@@ -144,12 +142,13 @@ impl Monitor {
             return false;
         }
         st.stats.in_flow += 1;
-        self.process(t, id, from, at, seg, verdict);
+        self.process(t, id, from, at, seg, verdict, 0);
         true
     }
 
-    /// Sender, SND, receiver, RCV. `seg` and `verdict` are the packet as it came.
-    fn process(&self, t: &mut Token, id: Id, from: usize, at: usize, seg: Segment, verdict: Verdict) {
+    /// Sender, SND, receiver, RCV. `seg` and `verdict` are the packet as it came; `extra` is raised on both hooks.
+    #[allow(clippy::too_many_arguments)]
+    fn process(&self, t: &mut Token, id: Id, from: usize, at: usize, seg: Segment, verdict: Verdict, extra: u16) {
         let to = 1 - from;
         let st = self.state(t);
         st.cur.flow = Some((id, from as u8));
@@ -158,7 +157,7 @@ impl Monitor {
         let Some(flow) = st.flows.get_mut(id) else { return };
         flow.set(Flow::BUSY);
         let idle = now.wrapping_sub(flow.last_seen);
-        let mut events = ON_PKT_IN;
+        let mut events = ON_PKT_IN | extra;
         let mut acked_ahead = false;
         if verdict == Verdict::Good {
             if from == SVR || seg.flags & (ACK | SYN) != 0 {
@@ -194,7 +193,7 @@ impl Monitor {
                 st.rekey_server(id, at);
             }
         }
-        let events = ON_PKT_IN | self.arrive(t, id, to, at, &seg, verdict, idle);
+        let events = ON_PKT_IN | extra | self.arrive(t, id, to, at, &seg, verdict, idle);
         self.raise(t, id, Hook::Rcv, to, events);
 
         let st = self.state(t);
@@ -460,13 +459,14 @@ impl State {
         }
     }
 
-    /// Starts a flow in the middle (X3).
-    fn pick_up(&mut self, id: Id, from: usize, seg: &Segment) {
-        let Some(flow) = self.flows.get_mut(id) else { return };
+    /// Starts a flow in the middle (X3): both sides exist at once. The events that tell of it.
+    fn pick_up(&mut self, id: Id, from: usize, seg: &Segment) -> u16 {
+        let Some(flow) = self.flows.get_mut(id) else { return 0 };
         flow.set(Flow::MIDSTREAM);
         flow.sides[SVR].set(Side::ATTACHED);
         let (x, y) = flow.pair(from);
         machine::midstream(x, y, seg);
+        ON_CONN_START | ON_STATE_CHANGE
     }
 
     /// The server's packets carry the tuple the SND callbacks made of the first SYN: a second table entry.
