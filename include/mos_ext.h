@@ -78,7 +78,8 @@ struct mos_stats {
 };
 
 /*
- * Copies the counters of a context to *stats, from any thread. size: sizeof *stats as the
+ * Copies the counters of a context to *stats, from any thread; also those of a context that
+ * has ended, until its core gets a new one. size: sizeof *stats as the
  * program knows it; a longer struct than the library's is filled up with zeros, a shorter
  * one gets its members only. EINVAL: no struct, or size not a multiple of 8, or 0.
  */

@@ -42,6 +42,8 @@ impl Flow {
     pub const ALT_KEY: u16 = 1 << 3;
     /// END callbacks are running or have run.
     pub const ENDING: u16 = 1 << 4;
+    /// Of the two sides' pending deliveries, the server's came first.
+    pub const SVR_DUE_FIRST: u16 = 1 << 5;
     /// Picked up in the middle (X3).
     pub const MIDSTREAM: u16 = 1 << 6;
 

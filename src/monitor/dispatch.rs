@@ -39,16 +39,6 @@ impl Monitor {
         }
     }
 
-    /// As [`raise`](Self::raise), sockets always in creation order: the end of a flow.
-    pub(super) fn raise_in_order(&self, t: &mut Token, id: Id, hook: Hook, side: usize, events: u16) {
-        let Some(flow) = self.state(t).flows.get(id) else { return };
-        if flow.interest & interest(hook, events) == 0 {
-            return;
-        }
-        let first = flow.socket;
-        self.raise_to_all(t, first, hook, side, events, false);
-    }
-
     fn raise_to_all(&self, t: &mut Token, first: u32, hook: Hook, side: usize, events: u16, reverse: bool) {
         let mut chain = self.chain(t, first);
         if reverse {

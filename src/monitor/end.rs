@@ -26,7 +26,8 @@ impl Monitor {
         let outer = st.cur.active;
         st.cur.active = false;
         if !silent {
-            for side in [first, 1 - first] {
+            let due = if self.state(t).flows.get(id).is_some_and(|f| f.has(Flow::SVR_DUE_FIRST)) { SVR } else { CLI };
+            for side in [due, 1 - due] {
                 self.settle(t, id, side);
             }
             for side in [first, 1 - first] {

@@ -32,6 +32,10 @@ impl Monitor {
         self.fire_timers(t);
         self.expire(t);
         self.flush(t);
+        if self.wanted_ids.load(Ordering::Relaxed) > 0 {
+            let wanted = self.wanted_ids.swap(0, Ordering::AcqRel);
+            self.make_room(t, wanted);
+        }
         forward::outbox(self.state(t));
     }
 

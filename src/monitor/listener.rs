@@ -35,8 +35,8 @@ pub struct Listener {
     pub raw: Option<Arc<RawFilter>>,
     /// The application's pointer.
     pub uctx: usize,
-    /// Sides whose reassembly later flows start without.
-    pub no_buffer: [bool; 2],
+    /// Reassembly bytes of each side that later flows start with; 0: none; `None`: the configuration's.
+    pub buffer: [Option<usize>; 2],
     /// Sides that later flows report.
     pub follows: [bool; 2],
 }
@@ -68,7 +68,7 @@ impl Setup {
             orphan: None,
             raw: None,
             uctx: 0,
-            no_buffer: [false; 2],
+            buffer: [None; 2],
             follows: [true; 2],
         });
         Some(id)
@@ -105,8 +105,8 @@ pub struct ListenerView {
     pub orphan: Option<Arc<StreamFilter>>,
     /// See [`Listener::raw`].
     pub raw: Option<Arc<RawFilter>>,
-    /// See [`Listener::no_buffer`].
-    pub no_buffer: [bool; 2],
+    /// See [`Listener::buffer`].
+    pub buffer: [Option<usize>; 2],
     /// See [`Listener::follows`].
     pub follows: [bool; 2],
 }
@@ -122,6 +122,32 @@ impl Monitor {
         let result = change(&mut setup);
         self.setup_epoch.fetch_add(1, Ordering::Release);
         result
+    }
+
+    /// MOS_CLIBUF, MOS_SVRBUF of a listener: for flows opened later.
+    pub fn set_listener_buffer(&self, id: u32, side: usize, size: usize) {
+        self.change_setup(|setup| {
+            if let Some(l) = setup.get(id) {
+                l.buffer[side] = Some(size);
+            }
+        });
+    }
+
+    /// Makes a listener although no id is free: the core evicts a flow at the end of its next iteration (D13). Waits for it
+    /// while `alive`; `None` when nothing may be evicted.
+    pub fn add_by_eviction(&self, kind: Kind, alive: impl Fn() -> bool) -> Option<u32> {
+        self.wanted_ids.fetch_add(1, Ordering::AcqRel);
+        // A second of the machine's time: longer than any iteration that makes progress.
+        for _ in 0..1000 {
+            if let Some(id) = self.change_setup(|setup| setup.add(kind)) {
+                return Some(id);
+            }
+            if !alive() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        None
     }
 
     /// Brings the core's views up to date; cheap when nothing changed.
@@ -151,7 +177,7 @@ impl Monitor {
                 syn: l.syn.clone(),
                 orphan: l.orphan.clone(),
                 raw: l.raw.clone(),
-                no_buffer: l.no_buffer,
+                buffer: l.buffer,
                 follows: l.follows,
             });
         }

@@ -11,6 +11,7 @@ pub mod evict;
 pub mod filter;
 pub mod forest;
 pub mod hookset;
+pub mod inject;
 pub mod iteration;
 pub mod listener;
 pub mod native;

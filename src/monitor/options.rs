@@ -139,13 +139,13 @@ impl Monitor {
         Ok(())
     }
 
-    /// MOS_CLIOVERLAP, MOS_SVROVERLAP of one flow.
-    pub fn set_overlap(&self, t: &mut Token, sock: u32, side: usize, overlap: Overlap) -> Result<()> {
+    /// MOS_CLIOVERLAP, MOS_SVROVERLAP of one flow. EFAULT before any payload came on that side, then `overlap`'s own error.
+    pub fn set_overlap(&self, t: &mut Token, sock: u32, side: usize, overlap: Result<Overlap>) -> Result<()> {
         let st = self.state(t);
         let cold = st.flow_of(sock).map(|f| f.sides[side].cold).and_then(|n| st.cold.get_mut(n));
         // The ring must exist: no payload has come on that side yet otherwise (C58).
         let cold = cold.filter(|c| c.had_buffer).ok_or(Errno(libc::EFAULT))?;
-        cold.stream.set_overlap(overlap);
+        cold.stream.set_overlap(overlap?);
         Ok(())
     }
 

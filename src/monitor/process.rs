@@ -1,7 +1,7 @@
 //! One packet's way through the monitor (K2): raw sockets, flow look-up, sender, SND callbacks, receiver, RCV
 //! callbacks; forwarding and the end of the flow follow in the caller's hands.
 
-use super::event::{Hook, ON_ERROR, ON_ORPHAN, ON_PKT_IN, ON_REXMIT};
+use super::event::{Hook, ON_CONN_START, ON_ERROR, ON_ORPHAN, ON_PKT_IN, ON_REXMIT, ON_STATE_CHANGE};
 use super::listener::Kind;
 use super::segment::segment_of;
 use super::socket::{FlowSocket, NO_SOCKET};
@@ -114,16 +114,14 @@ impl Monitor {
             SYN => true,
             other => self.settings.midstream && other & RST == 0,
         };
-        let from = if flags & (SYN | ACK) == SYN | ACK { SVR } else { CLI };
+        let from = self.state(t).prepared[at].likely_sender();
         match if opens { self.open(t, at, from) } else { None } {
             Some(id) => {
                 let st = self.state(t);
                 st.stats.in_flow += 1;
                 let seg = st.segment(at);
-                if seg.flags & (SYN | ACK) != SYN {
-                    st.pick_up(id, from, &seg);
-                }
-                self.process(t, id, from, at, seg, Verdict::Good);
+                let extra = if seg.flags & (SYN | ACK) == SYN { 0 } else { st.pick_up(id, from, &seg) };
+                self.process(t, id, from, at, seg, Verdict::Good, extra);
             }
             None => {
                 self.state(t).stats.in_orphan += 1;
@@ -137,20 +135,20 @@ impl Monitor {
         let st = self.state(t);
         let seg = st.segment(at);
         let Some(flow) = st.flows.get_mut(id) else { return false };
-        let idle = (st.now_ms as u32).wrapping_sub(flow.last_seen);
         let (x, y) = flow.pair(from);
-        let verdict = machine::judge(x, y, &seg, idle, false);
+        let verdict = machine::judge(x, y, &seg, false);
         if verdict == Verdict::NewFlow {
             self.end_flow(t, id, CLI, false);
             return false;
         }
         st.stats.in_flow += 1;
-        self.process(t, id, from, at, seg, verdict);
+        self.process(t, id, from, at, seg, verdict, 0);
         true
     }
 
-    /// Sender, SND, receiver, RCV. `seg` and `verdict` are the packet as it came.
-    fn process(&self, t: &mut Token, id: Id, from: usize, at: usize, seg: Segment, verdict: Verdict) {
+    /// Sender, SND, receiver, RCV. `seg` and `verdict` are the packet as it came; `extra` is raised on both hooks.
+    #[allow(clippy::too_many_arguments)]
+    fn process(&self, t: &mut Token, id: Id, from: usize, at: usize, seg: Segment, verdict: Verdict, extra: u16) {
         let to = 1 - from;
         let st = self.state(t);
         st.cur.flow = Some((id, from as u8));
@@ -158,7 +156,8 @@ impl Monitor {
         let dev = st.io.port_of(st.batch[at].dev);
         let Some(flow) = st.flows.get_mut(id) else { return };
         flow.set(Flow::BUSY);
-        let mut events = ON_PKT_IN;
+        let idle = now.wrapping_sub(flow.last_seen);
+        let mut events = ON_PKT_IN | extra;
         let mut acked_ahead = false;
         if verdict == Verdict::Good {
             if from == SVR || seg.flags & (ACK | SYN) != 0 {
@@ -168,7 +167,10 @@ impl Monitor {
             x.dev = dev;
             if !x.has(Side::UNTRACKED) {
                 events |= machine::send(x, y, &seg);
-                acked_ahead = x.state.receives() && x.acked_offset().is_some_and(|a| a > x.tail() as i64);
+                acked_ahead = seg.flags & ACK != 0
+                    && x.state.receives()
+                    && x.acked_offset().is_some_and(|a| a > x.tail() as i64);
+                x.more |= if acked_ahead { Side::SKIP_DUE } else { 0 };
             }
         }
         if acked_ahead {
@@ -191,7 +193,7 @@ impl Monitor {
                 st.rekey_server(id, at);
             }
         }
-        let events = ON_PKT_IN | self.arrive(t, id, to, at, &seg, verdict);
+        let events = ON_PKT_IN | extra | self.arrive(t, id, to, at, &seg, verdict, idle);
         self.raise(t, id, Hook::Rcv, to, events);
 
         let st = self.state(t);
@@ -212,20 +214,22 @@ impl Monitor {
             return (seg, before);
         }
         let (x, y) = flow.pair(from);
-        match machine::judge(x, y, &seg, 0, true) {
+        match machine::judge(x, y, &seg, true) {
             Verdict::NewFlow => (seg, Verdict::Ignored),
             verdict => (seg, verdict),
         }
     }
 
     /// The packet reaches its receiver; returns the receiver's events without PKT_IN.
-    fn arrive(&self, t: &mut Token, id: Id, to: usize, at: usize, seg: &Segment, verdict: Verdict) -> u16 {
+    #[allow(clippy::too_many_arguments)]
+    fn arrive(&self, t: &mut Token, id: Id, to: usize, at: usize, seg: &Segment, verdict: Verdict, idle: u32) -> u16 {
         let st = self.state(t);
         let Some(flow) = st.flows.get_mut(id) else { return 0 };
         if flow.sides[to].has(Side::UNTRACKED) {
             return 0;
         }
         match verdict {
+            Verdict::Good if machine::is_old(&flow.sides[to], seg, idle) => return 0,
             Verdict::Good => {}
             Verdict::Beyond => {
                 let buffered = !flow.sides[to].has(Side::NO_BUFFER) && flow.sides[to].state.receives();
@@ -330,7 +334,7 @@ impl Monitor {
         }
         flow.sides[CLI].set(Side::ATTACHED);
         for side in [CLI, SVR] {
-            if listeners.iter().all(|&l| st.views[l].no_buffer[side]) {
+            if listeners.iter().all(|&l| st.views[l].buffer[side] == Some(0)) {
                 flow.sides[side].set(Side::NO_BUFFER);
             }
         }
@@ -366,6 +370,17 @@ impl Monitor {
                 ..FlowSocket::default()
             };
             st.sockets.put(ids[n], socket);
+        }
+        for side in [CLI, SVR] {
+            let largest = listeners.iter().filter_map(|&l| st.views[l].buffer[side]).max().unwrap_or(0);
+            let default = listeners.iter().any(|&l| st.views[l].buffer[side].is_none());
+            let size = if default { largest.max(st.rmem) } else { largest };
+            if size > 0
+                && size != st.rmem
+                && let Some(cold) = st.cold_of(id, side)
+            {
+                cold.stream.resize(0, size);
+            }
         }
         if let Some(timeout) = self.settings.timeout_ms {
             st.arm(id, st.now_ms + timeout as u64, &self.settings);
@@ -444,13 +459,14 @@ impl State {
         }
     }
 
-    /// Starts a flow in the middle (X3).
-    fn pick_up(&mut self, id: Id, from: usize, seg: &Segment) {
-        let Some(flow) = self.flows.get_mut(id) else { return };
+    /// Starts a flow in the middle (X3): both sides exist at once. The events that tell of it.
+    fn pick_up(&mut self, id: Id, from: usize, seg: &Segment) -> u16 {
+        let Some(flow) = self.flows.get_mut(id) else { return 0 };
         flow.set(Flow::MIDSTREAM);
         flow.sides[SVR].set(Side::ATTACHED);
         let (x, y) = flow.pair(from);
         machine::midstream(x, y, seg);
+        ON_CONN_START | ON_STATE_CHANGE
     }
 
     /// The server's packets carry the tuple the SND callbacks made of the first SYN: a second table entry.

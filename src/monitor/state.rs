@@ -74,6 +74,8 @@ pub struct Monitor {
     pub setup: Mutex<Setup>,
     /// Counts changes of the listeners.
     pub setup_epoch: AtomicU64,
+    /// Ids that calls from other threads wait for.
+    pub wanted_ids: AtomicU32,
     /// User timers: a leaf lock.
     pub timers: Mutex<Timers>,
     /// Current time in virtual milliseconds, for calls from other threads; `u64::MAX` before it started.
@@ -202,6 +204,7 @@ impl Monitor {
             }),
             setup: Mutex::new(Setup::new(settings.max_ids)),
             setup_epoch: AtomicU64::new(1),
+            wanted_ids: AtomicU32::new(0),
             timers: Mutex::new(Timers::default()),
             clock_ms: AtomicU64::new(u64::MAX),
             in_callout: AtomicBool::new(false),

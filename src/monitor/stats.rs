@@ -51,6 +51,10 @@ pub struct Stats {
     pub drop_tx: u64,
     /// Fate: dropped, no memory.
     pub drop_memory: u64,
+    /// Packets made here: resets, `mtcp_sendpkt`.
+    pub sent_packets: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
     /// Flows opened.
     pub flows_created: u64,
     /// Flows ended.

@@ -3,6 +3,7 @@
 use super::event::{Hook, ON_ERROR, ON_NEW_DATA, on_null};
 use super::state::{Monitor, State};
 use crate::flow::arena::Id;
+use crate::flow::record::{CLI, Flow, SVR};
 use crate::flow::token::Token;
 use crate::tcp::machine::{self, FIN, Segment};
 use crate::tcp::reassembly::Reassembly;
@@ -157,7 +158,6 @@ impl Monitor {
         if let Some(cold) = st.cold_of(id, to) {
             cold.stream.remember_fin(end as u64);
         }
-        self.look_later(t, id, to);
         0
     }
 
@@ -286,7 +286,7 @@ impl Monitor {
         }
         let first = flow.socket;
         let mut chain = self.chain(t, first);
-        if to == crate::flow::record::CLI {
+        if to == CLI {
             chain.reverse();
         }
         for sock in chain {
@@ -328,6 +328,12 @@ impl Monitor {
 
     /// Gives up the holes that the receiver's acknowledgement covers (D5).
     fn skip_acknowledged(&self, t: &mut Token, id: Id, side: usize) {
+        let Some(flow) = self.state(t).flows.get_mut(id) else { return };
+        let s = &mut flow.sides[side];
+        if s.more & Side::SKIP_DUE == 0 {
+            return;
+        }
+        s.more &= !Side::SKIP_DUE;
         let Some((tail, target)) = self.state(t).acknowledged_hole(id, side) else { return };
         if target > tail {
             self.skip(t, id, side, target);
@@ -390,11 +396,15 @@ struct Told {
 impl State {
     fn look_later(&mut self, id: Id, side: usize) {
         let Some(flow) = self.flows.get_mut(id) else { return };
-        let s = &mut flow.sides[side];
-        if !s.has(Side::QUEUED) && self.due.try_reserve(1).is_ok() {
-            s.set(Side::QUEUED);
-            self.due.push_back((id, side as u8));
+        if flow.sides[side].has(Side::QUEUED) || self.due.try_reserve(1).is_err() {
+            return;
         }
+        if !flow.sides[1 - side].has(Side::QUEUED) {
+            flow.clear(Flow::SVR_DUE_FIRST);
+            flow.set(if side == SVR { Flow::SVR_DUE_FIRST } else { 0 });
+        }
+        flow.sides[side].set(Side::QUEUED);
+        self.due.push_back((id, side as u8));
     }
 
     /// Stores what the ring takes at once of bytes `range` of a segment that begins at `start`.
@@ -490,8 +500,7 @@ impl State {
         if all_read {
             cold.stream.release_hole(tail, skip.tail);
         }
-        let new_bytes = skip.tail - tail > skip.missing;
-        if new_bytes && !y.has(Side::NO_BUFFER) {
+        if !y.has(Side::NO_BUFFER) {
             y.set(Side::NEW_DATA);
         }
         if cold.stream.take_fin(skip.tail) {
@@ -520,9 +529,11 @@ fn accept(y: &mut Side, cold: &mut Cold, off: u64, bytes: &[u8], wire: usize, to
     let tail = y.tail();
     let plan = cold.stream.plan(tail, off, bytes.len());
     if plan.evict_to > cold.delivered && y.has(Side::NEW_DATA) {
+        cold.stream.mark_read(tail);
         return nothing(Piece::DeliverFirst);
     }
     if plan.evict_to > cold.stream.head(tail) && plan.evict_to > told.evict {
+        cold.stream.mark_read(tail);
         return nothing(Piece::WillEvict(plan.evict_to));
     }
     if plan.refused > 0 && !told.refused {
@@ -548,8 +559,6 @@ fn accept(y: &mut Side, cold: &mut Cold, off: u64, bytes: &[u8], wire: usize, to
         if !had_hole {
             y.clear(Side::HEARD);
         }
-        // Has the receiver acknowledged past the hole already?
-        later |= y.acked_offset().is_some_and(|a| a > y.tail() as i64);
     }
     Found { piece: Piece::Stored(accepted.consumed), stored: accepted.stored, refused: accepted.refused, memory, later }
 }

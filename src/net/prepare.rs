@@ -4,7 +4,9 @@
 
 use crate::flow::arena::Id;
 use crate::flow::key::{Direction, ShortKey};
+use crate::flow::record::{CLI, SVR};
 use crate::monitor::State;
+use crate::tcp::machine::{ACK, SYN};
 use crate::wire::checksum;
 use crate::wire::parse::{self, Class, Parsed};
 
@@ -50,6 +52,18 @@ impl Prepared {
             prepared.sum = verify_sums(&parsed, frame);
         }
         prepared
+    }
+
+    /// Who sends the first packet seen of a flow: the client its SYN, the server its SYN/ACK; in the middle the end with
+    /// the lower port is taken for the server, and for equal ports the sender for the client.
+    pub fn likely_sender(&self) -> usize {
+        let p = &self.parsed;
+        let from_server = match p.flags & (SYN | ACK) {
+            SYN => false,
+            flags if flags == SYN | ACK => true,
+            _ => p.src_port() < p.dst_port(),
+        };
+        if from_server { SVR } else { CLI }
     }
 
     /// The canonical tuple of a TCP packet, and whether the packet goes from its first end to its second.

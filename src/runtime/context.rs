@@ -87,16 +87,17 @@ impl Context {
     /// # Errors
     /// EINVAL: no configuration, or no such core; EEXIST: the core has a context; EAGAIN: no thread.
     pub fn create(core: i32, foreign: ForeignCalls) -> Result<Arc<Context>> {
-        let (config, devices) = {
+        let (config, devices, cores) = {
             let r = registry::REGISTRY.read();
-            (r.config.clone(), r.devices.clone())
+            (r.config.clone(), r.devices.clone(), r.num_cores)
         };
         let (Some(config), Some(devices)) = (config, devices) else {
             log::error!("mtcp_create_context({core}) before mtcp_init()");
             return Err(Errno(libc::EINVAL));
         };
-        if core < 0 || core >= config.num_cores() || core as usize >= registry::MAX_CORES {
-            log::error!("mtcp_create_context({core}): expected a core id from 0 to {}", config.num_cores() - 1);
+        let cores = cores.unwrap_or_else(|| config.num_cores());
+        if core < 0 || core >= cores || core as usize >= registry::MAX_CORES {
+            log::error!("mtcp_create_context({core}): expected a core id from 0 to {}", cores - 1);
             return Err(Errno(libc::EINVAL));
         }
         let context = Arc::new(Context::detached(core as usize, config, foreign, Source::none(Vec::new())));

@@ -74,10 +74,13 @@ fn alive(cpu: i32) -> Result<Arc<Context>> {
     if context.alive() { Ok(context) } else { Err(Errno(libc::EPERM)) }
 }
 
+/// What a call gets when its context is not there: the number given, or the look-up's own.
+pub type Gone = Option<Errno>;
+
 /// Runs `call` on the core's state; only from a callback of that core. EPERM elsewhere.
 #[inline]
-pub fn on_core<R>(cpu: i32, call: impl FnOnce(&Context, &mut Token) -> Result<R>) -> Result<R> {
-    check_cpu(cpu)?;
+pub fn on_core<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -> Result<R>) -> Result<R> {
+    check_cpu(cpu).map_err(|e| gone.unwrap_or(e))?;
     match from(cpu)? {
         From::Callback(context) => {
             // SAFETY: this thread holds the core's lock, and the token of the round in progress is lent to the
@@ -86,15 +89,15 @@ pub fn on_core<R>(cpu: i32, call: impl FnOnce(&Context, &mut Token) -> Result<R>
             leave_callout(context, || call(context, &mut token))
         }
         From::Outside => {
-            alive(cpu)?;
+            alive(cpu).map_err(|e| gone.unwrap_or(e))?;
             Err(Errno(libc::EPERM))
         }
     }
 }
 
 /// Runs `call` on the core's state, from a callback or from any thread.
-pub fn locked<R>(cpu: i32, call: impl FnOnce(&Context, &mut Token) -> Result<R>) -> Result<R> {
-    check_cpu(cpu)?;
+pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -> Result<R>) -> Result<R> {
+    check_cpu(cpu).map_err(|e| gone.unwrap_or(e))?;
     match from(cpu)? {
         From::Callback(context) => {
             // SAFETY: as in `on_core`.
@@ -102,7 +105,7 @@ pub fn locked<R>(cpu: i32, call: impl FnOnce(&Context, &mut Token) -> Result<R>)
             leave_callout(context, || call(context, &mut token))
         }
         From::Outside => {
-            let context = alive(cpu)?;
+            let context = alive(cpu).map_err(|e| gone.unwrap_or(e))?;
             let _inside = Inside::enter();
             let _held = context.baton.take();
             // SAFETY: this thread took the lock a line ago, and has no other token for this core.
@@ -113,28 +116,30 @@ pub fn locked<R>(cpu: i32, call: impl FnOnce(&Context, &mut Token) -> Result<R>)
 }
 
 /// Runs `call` on what of a context lies behind leaf locks: for any core, from anywhere but a signal handler.
-pub fn anywhere<R>(cpu: i32, call: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
-    check_cpu(cpu)?;
+pub fn anywhere<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
+    reach(cpu, gone, true, call)
+}
+
+/// As [`anywhere`], also after the core's end: counters stay readable until the context is destroyed.
+pub fn even_finished<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
+    reach(cpu, gone, false, call)
+}
+
+fn reach<R>(cpu: i32, gone: Gone, must_live: bool, call: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
+    check_cpu(cpu).map_err(|e| gone.unwrap_or(e))?;
+    let found = || {
+        let context = if must_live { alive(cpu) } else { registry::context(cpu) };
+        context.map_err(|e| gone.unwrap_or(e))
+    };
     match from(cpu) {
         Ok(From::Callback(context)) => leave_callout(context, || call(context)),
         Ok(From::Outside) => {
-            let context = alive(cpu)?;
+            let context = found()?;
             let _inside = Inside::enter();
             call(&context)
         }
         // From a callback, about another core.
-        Err(_) if in_callback() => call(&*alive(cpu)?),
-        Err(e) => Err(e),
-    }
-}
-
-/// As [`anywhere`], also after the core's end: counters stay readable until the context is destroyed.
-pub fn anywhere_even_finished<R>(cpu: i32, call: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
-    check_cpu(cpu)?;
-    match from(cpu) {
-        Ok(From::Callback(context)) => leave_callout(context, || call(context)),
-        Ok(From::Outside) => call(&*registry::context(cpu)?),
-        Err(_) if in_callback() => call(&*registry::context(cpu)?),
+        Err(_) if in_callback() => call(&*found()?),
         Err(e) => Err(e),
     }
 }

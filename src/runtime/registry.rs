@@ -36,6 +36,8 @@ pub static HANDLES: [Handle; MAX_CORES] = {
 pub struct Registry {
     /// The configuration, once `mtcp_init` was called.
     pub config: Option<Arc<Config>>,
+    /// Number of cores as changed by `mtcp_setconf`.
+    pub num_cores: Option<i32>,
     /// Its devices.
     pub devices: Option<Arc<Devices>>,
     /// Contexts by core id.
@@ -46,7 +48,7 @@ pub struct Registry {
 
 /// The one registry: a leaf lock.
 pub static REGISTRY: RwLock<Registry> =
-    RwLock::new(Registry { config: None, devices: None, contexts: Vec::new(), started: false });
+    RwLock::new(Registry { config: None, num_cores: None, devices: None, contexts: Vec::new(), started: false });
 
 /// The context of a core id, running or finished. EINVAL: no such core id; EPERM: no context there.
 pub fn context(cpu: i32) -> Result<Arc<Context>> {

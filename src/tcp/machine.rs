@@ -89,12 +89,12 @@ pub fn window(from: &Side) -> u32 {
 ///
 /// Before the sender update `edited` is false and sequence numbers are the sender's; after the SND callbacks
 /// rewrote the packet it is judged again, `edited`, in the receiver's numbers (K2).
-pub fn judge(x: &Side, y: &Side, s: &Segment, idle_ms: u32, edited: bool) -> Verdict {
+pub fn judge(x: &Side, y: &Side, s: &Segment, edited: bool) -> Verdict {
     // Map the sender's numbers onto the receiver's; the same unless a callback shifted them earlier.
     let shift = if !edited && x.has(Side::ISS) && y.has(Side::IRS) { y.irs.wrapping_sub(x.iss) } else { 0 };
     let sq = s.seq.wrapping_add(shift);
     if s.flags & (SYN | RST) == 0 {
-        return judge_data(x, y, s, sq, idle_ms);
+        return judge_data(x, y, s, sq);
     }
     if s.has(RST) {
         return if reset_counts(x, y, s, sq, edited) { Verdict::Good } else { Verdict::Ignored };
@@ -102,17 +102,18 @@ pub fn judge(x: &Side, y: &Side, s: &Segment, idle_ms: u32, edited: bool) -> Ver
     if s.has(ACK) { judge_syn_ack(x, y, s) } else { judge_syn(x, y, s) }
 }
 
-fn judge_data(x: &Side, y: &Side, s: &Segment, sq: u32, idle_ms: u32) -> Verdict {
+/// Whether the receiver refuses the segment as an old duplicate (PAWS, RFC 7323 5.3). RST and SYN are not subject to
+/// it; TS.Recent is void after 24 days of silence (5.5).
+pub fn is_old(y: &Side, s: &Segment, idle_ms: u32) -> bool {
+    s.flags & (SYN | RST) == 0
+        && y.has(Side::TS)
+        && idle_ms < 24 * 86_400_000
+        && s.tsval.is_some_and(|ts| seq::lt(ts, y.ts_recent))
+}
+
+fn judge_data(x: &Side, y: &Side, s: &Segment, sq: u32) -> Verdict {
     if !y.has(Side::IRS) {
         return Verdict::Good;
-    }
-    // PAWS, RFC 7323 5.3; TS.Recent is void after 24 days of silence (5.5).
-    if let Some(ts) = s.tsval
-        && y.has(Side::TS)
-        && seq::lt(ts, y.ts_recent)
-        && idle_ms < 24 * 86_400_000
-    {
-        return Verdict::Ignored;
     }
     let off = y.offset_of(sq);
     let tail = y.tail() as i64;
@@ -178,8 +179,7 @@ pub fn send(x: &mut Side, y: &mut Side, s: &Segment) -> u16 {
     let mut events = 0;
     if x.has(Side::FIN_DUE) {
         x.clear(Side::FIN_DUE);
-        x.set_tail(x.tail() + 1);
-        x.state = x.state.after_fin();
+        x.take_fin();
         events |= ev::STATE;
     }
     if s.has(SYN) {
@@ -422,13 +422,23 @@ pub fn finish(y: &mut Side) -> u16 {
     if !y.state.receives() {
         return 0;
     }
-    y.set_tail(y.tail() + 1);
-    y.state = y.state.after_fin();
+    y.take_fin();
     ev::STATE
 }
 
 /// Makes both sides of a flow whose opening was not seen, from its first packet (X3).
 pub fn midstream(x: &mut Side, y: &mut Side, s: &Segment) {
+    if s.has(SYN | ACK) {
+        // Only the client's SYN was missed: what it must have been is known.
+        y.iss = s.ack.wrapping_sub(1);
+        y.snd_max = s.ack;
+        y.una = y.iss;
+        y.set(Side::ISS);
+        y.state = State::SynSent;
+        x.set_irs(y.iss);
+        x.state = State::SynRcvd;
+        return;
+    }
     x.iss = s.seq.wrapping_sub(1);
     x.snd_max = s.seq;
     x.una = s.seq;

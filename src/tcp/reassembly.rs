@@ -513,6 +513,11 @@ impl Reassembly {
         if self.buffered { self.head } else { tail }
     }
 
+    /// A segment that reaches the tail is about to be stored: what is in order now may be evicted from here on.
+    pub fn mark_read(&mut self, tail: u64) {
+        self.pile = tail;
+    }
+
     /// The in-order tail before the latest segment that reached it (`tcpbi_last_byte_read`).
     pub fn pile(&self) -> u64 {
         self.pile

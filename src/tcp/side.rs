@@ -40,6 +40,8 @@ pub struct Side {
     pub wscale: u8,
     /// Device the last packet of this host came in by.
     pub dev: u8,
+    /// More flags: [`Side::FIN_TAKEN`], [`Side::SKIP_DUE`].
+    pub more: u8,
 }
 
 impl Default for Side {
@@ -59,6 +61,7 @@ impl Default for Side {
             state: State::Closed,
             wscale: 0,
             dev: 0,
+            more: 0,
         }
     }
 }
@@ -97,6 +100,11 @@ impl Side {
     /// Payload of the peer's SYN is kept aside until this host acknowledges it (D5b).
     pub const SYN_DATA: u16 = 1 << 15;
 
+    /// In `more`: the peer's FIN has been taken; the in-order tail counts it.
+    pub const FIN_TAKEN: u8 = 1;
+    /// In `more`: this host acknowledged beyond the in-order tail in this iteration (D5).
+    pub const SKIP_DUE: u8 = 1 << 1;
+
     /// Whether all bits of `flag` are set.
     #[inline]
     pub fn has(&self, flag: u16) -> bool {
@@ -126,7 +134,7 @@ impl Side {
     #[inline]
     pub fn data_tail(&self) -> u64 {
         let tail = self.tail();
-        if self.state.peer_closed() { tail.saturating_sub(1) } else { tail }
+        tail - (self.more & Side::FIN_TAKEN) as u64
     }
 
     /// Moves the in-order tail.
@@ -134,6 +142,13 @@ impl Side {
     pub fn set_tail(&mut self, tail: u64) {
         self.rcv_wraps = (tail >> 32) as u16;
         self.rcv_nxt = self.irs.wrapping_add(1).wrapping_add(tail as u32);
+    }
+
+    /// Takes the peer's FIN, which the in-order tail has reached: the state follows.
+    pub fn take_fin(&mut self) {
+        self.set_tail(self.tail() + 1);
+        self.more |= Side::FIN_TAKEN;
+        self.state = self.state.after_fin();
     }
 
     /// Learns the peer's initial sequence number as this host sees it.

@@ -1,0 +1,60 @@
+# make build      the shared and the static library, optimised as a whole
+# make demo       midstat on the capture that ships in tests/data
+# make test       everything: Rust tests, then the C side
+# make bench      the benchmark table
+# make install    to $(DESTDIR)$(PREFIX)
+# make compat-tree DEST=DIR   the tree that applications written for mOS expect
+# make lint       format and lints
+# make deps       installs, with apt-get, what is missing
+# make clean
+
+SHELL      := bash
+PREFIX     ?= /usr/local
+CARGO      ?= cargo
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+LIBDIR     := $(TARGET_DIR)/release
+
+all: build
+
+# Of the crate types, the Rust library cannot take part in link-time optimisation: it is left
+# out here, so that the two for C are optimised as a whole.
+build: deps
+	@mkdir -p $(LIBDIR)
+	@set -o pipefail; $(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- \
+		--print native-static-libs 2>&1 | tee $(LIBDIR)/build.log
+	@sed -n 's/^note: native-static-libs: //p' $(LIBDIR)/build.log | tail -n 1 \
+		>$(LIBDIR)/libmos.private-libs
+	@test -s $(LIBDIR)/libmos.private-libs
+	@ln -sfn libmos.so $(LIBDIR)/libmos.so.0
+
+demo: build
+	@$(MAKE) --no-print-directory -C examples/midstat LIBDIR=$(LIBDIR)
+	@examples/midstat/midstat -f examples/midstat/mos.conf
+
+test: build
+	$(CARGO) test
+	scripts/test-c.sh $(LIBDIR)
+
+bench: build
+	python3 benches/run.py $(LIBDIR)
+
+install:
+	@test -e $(LIBDIR)/libmos.so || { echo "run 'make build' first" >&2; exit 1; }
+	@DESTDIR='$(DESTDIR)' scripts/install.sh $(LIBDIR) '$(PREFIX)'
+
+compat-tree: build
+	@test -n '$(DEST)' || { echo "usage: make compat-tree DEST=DIR" >&2; exit 2; }
+	@scripts/compat-tree.sh '$(DEST)' $(LIBDIR)
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+deps:
+	@scripts/deps.sh
+
+clean:
+	$(CARGO) clean
+	$(MAKE) -C examples/midstat clean
+
+.PHONY: all build demo test bench install compat-tree lint deps clean

@@ -1,0 +1,130 @@
+#!/bin/bash
+# Tests the C side: headers, exports, installation, the tree for old applications.
+#
+#   scripts/test-c.sh [LIBDIR]      LIBDIR holds what `make build` made (target/release)
+#
+# Ends with "N passed, N failed".
+set -uo pipefail
+
+cd "$(dirname "$0")/.."
+libdir=$(realpath -m "${1:-target/release}")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export LC_ALL=C LD_LIBRARY_PATH=$libdir
+passed=0 failed=0
+
+# check NAME COMMAND...: a test that passes when the command succeeds.
+check() {
+	local name=$1
+	shift
+	if "$@" >"$work/log" 2>&1; then
+		echo "ok      $name"
+		passed=$((passed + 1))
+	else
+		echo "FAILED  $name"
+		sed 's/^/        /' "$work/log" | head -n 40
+		failed=$((failed + 1))
+	fi
+}
+
+warn="-Wall -Wextra -Werror -Iinclude"
+
+# ---- headers ----
+
+builds_and_runs() { # COMPILER... SOURCE
+	"$@" -o "$work/program" && "$work/program"
+}
+for std in gnu89 gnu99 gnu11 gnu17; do
+	check "layout in C, $std" builds_and_runs gcc -std=$std -fgnu89-inline $warn tests/c/layout.c
+done
+for std in c++11 gnu++14 c++17; do
+	check "layout in C++, $std" builds_and_runs g++ -std=$std $warn tests/c/layout.cpp
+done
+
+compiles() { gcc "$@" -c -x c "$work/include.c" -o /dev/null; }
+for header in include/*.h; do
+	echo "#include <$(basename "$header")>" >"$work/include.c"
+	check "$(basename "$header") stands alone" compiles -std=gnu89 -fgnu89-inline $warn
+done
+# struct tcphdr has two homes that exclude each other; either may come first or last.
+for other in netinet/tcp.h linux/tcp.h; do
+	for order in "$other mos_api.h" "mos_api.h $other"; do
+		for header in $order; do echo "#include <$header>"; done >"$work/include.c"
+		cat >>"$work/include.c" <<-'C'
+			_Static_assert(TCP_ESTABLISHED == 4 && TCP_TIME_WAIT == 10, "states");
+			int is_syn(struct tcphdr *h);
+			int is_syn(struct tcphdr *h) { return h->syn && h->source && h->doff; }
+		C
+		check "headers in the order $order" compiles $warn
+	done
+done
+
+# ---- the library ----
+
+same_exports() { # LIBRARY
+	nm -D --defined-only --format=posix "$1" | awk '{ sub(/@.*/, "", $1); print $1 }' |
+		sort -u | diff -u tests/exports.txt -
+}
+check "exports are exactly those listed" same_exports "$libdir/libmos.so"
+
+soname_is() { readelf -d "$1" | grep -F "SONAME" | grep -qF "[$2]"; }
+check "SONAME is libmos.so.0" soname_is "$libdir/libmos.so" libmos.so.0
+
+entries_are_complete() {
+	sed -n 's/^\tENTRY(\(.*\)),$/\1/p' tests/c/linkall.c | diff -u tests/exports.txt -
+}
+check "linkall.c names every export" entries_are_complete
+check "all functions link, from C" builds_and_runs gcc $warn -Wno-cast-function-type \
+	tests/c/linkall.c -L"$libdir" -lmos
+check "all functions link, from C++" builds_and_runs g++ $warn -Wno-cast-function-type \
+	-x c++ tests/c/linkall.c -L"$libdir" -lmos
+
+# ---- installation ----
+
+check "install into DESTDIR" env DESTDIR="$work/root" scripts/install.sh "$libdir" /opt/mos
+root=$work/root/opt/mos
+for name in libmos.so.0 libmos.so libmos.a libmtcp.so libmtcp.a pkgconfig/mos.pc; do
+	check "installed: lib/$name" test -s "$root/lib/$name"
+done
+for header in include/*.h; do
+	check "installed: $header" cmp "$header" "$root/$header"
+done
+pc() {
+	PKG_CONFIG_PATH=$root/lib/pkgconfig pkg-config --define-variable=prefix="$root" "$@" mos
+}
+links_installed() { # WHAT ARGUMENTS...
+	local flags=$1
+	shift
+	# shellcheck disable=SC2046
+	gcc $(pc --cflags) tests/c/linkall.c $flags -o "$work/program" && "$@" "$work/program"
+}
+check "links by pkg-config" links_installed "$(pc --libs)" env LD_LIBRARY_PATH="$root/lib"
+check "links as -lmtcp" links_installed "-L$root/lib -lmtcp" env LD_LIBRARY_PATH="$root/lib"
+check "links statically" links_installed \
+	"$root/lib/libmos.a $(pc --libs --static | sed 's/-lmos\b//')" env
+
+# ---- the tree for applications written for mOS ----
+
+tree=$work/tree
+check "compat tree is laid out" scripts/compat-tree.sh "$tree" "$libdir"
+for program in tests/compat/samples/*/; do
+	name=$(basename "$program")
+	cp -r "$program" "$tree/samples/$name"
+	check "compat tree: make in samples/$name" make -C "$tree/samples/$name" DBG_OPT=-Wno-error
+	check "compat tree: $name needs libmos.so.0 by name" bash -c \
+		"readelf -d '$tree/samples/$name/$name' | grep -F NEEDED | grep -F '[libmos.so.0]'"
+done
+check "compat tree: make in core/src" make -C "$tree/core/src"
+check "compat tree: helpers" builds_and_runs gcc -std=gnu11 -Wall -Wextra -Werror \
+	-I"$tree/core/include" -I"$tree/util/include" -I"$tree/samples/common" \
+	tests/compat/helpers.c "$tree"/util/*.c "$tree"/samples/common/*.c "$tree/core/lib/libmtcp.a"
+
+# ---- the first application ----
+
+cp -r examples/midstat "$work/midstat"
+rm -f "$work/midstat/midstat"
+check "midstat builds" make -C "$work/midstat" TOP="$PWD" LIBDIR="$libdir"
+
+echo
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,249 @@
+//! Socket options (monitor.md §1.9, §6.7–6.8 as changed by D3, D9).
+
+use super::abi::*;
+use super::{ACCESS, cpu_of, entry, id_of};
+use crate::flow::record::{CLI, SVR};
+use crate::monitor::options::Named;
+use crate::monitor::{Errno, Result};
+use crate::runtime::context::Context;
+use crate::runtime::enter;
+use crate::tcp::reassembly::Overlap;
+use std::ffi::{c_int, c_void};
+
+/// The client's of a pair of options, or the server's.
+fn side_by(option: c_int, client: c_int) -> usize {
+    if option == client { CLI } else { SVR }
+}
+
+entry! {
+    /// Reads an option. EACCES, EBADF, EPERM (not in a callback), ENOTSOCK (not a flow), ENOSYS, EINVAL, ENODATA, EFAULT.
+    fn mtcp_getsockopt(mctx: Mctx, sock: c_int, level: c_int, optname: c_int, optval: *mut c_void, optlen: *mut libc::socklen_t) -> c_int, fails -1; {
+        // SAFETY: the caller's promise.
+        let cpu = unsafe { cpu_of(mctx) }?;
+        if level != SOL_MONSOCKET {
+            return enter::anywhere(cpu, ACCESS, |c| other_level(c, sock, level));
+        }
+        let done = enter::on_core(cpu, ACCESS, |c, t| {
+            let id = id_of(sock, c.monitor.settings.max_ids)?;
+            if c.monitor.flow_id(t, id).is_none() {
+                return Err(Errno(libc::ENOTSOCK));
+            }
+            if optval.is_null() || optlen.is_null() {
+                return match optname {
+                    MOS_TCP_STATE_CLI | MOS_TCP_STATE_SVR if !optval.is_null() => {
+                        // SAFETY: not NULL, so room for an int by the caller's promise.
+                        unsafe { tcp_state(c, t, id, optname, optval) }
+                    }
+                    _ => Err(Errno(libc::EFAULT)),
+                };
+            }
+            // SAFETY: `optval` and `optlen` are not NULL, so valid for what each option says by the caller's promise.
+            unsafe {
+                match optname {
+                    MOS_TCP_STATE_CLI | MOS_TCP_STATE_SVR => tcp_state(c, t, id, optname, optval),
+                    MOS_INFO_CLIBUF | MOS_INFO_SVRBUF => buffer_info(c, t, id, optname, optval, optlen),
+                    MOS_FRAGINFO_CLIBUF | MOS_FRAGINFO_SVRBUF => fragments(c, t, id, optname, optval, optlen),
+                    MOS_TIMESTAMP => {
+                        if *optlen < 4 {
+                            return Err(Errno(libc::EINVAL));
+                        }
+                        let stamp = c.monitor.last_active(t, id).ok_or(Errno(libc::EBADF))?;
+                        optval.cast::<u32>().write_unaligned(stamp);
+                        Ok(0)
+                    }
+                    _ => Err(Errno(libc::ENOSYS)),
+                }
+            }
+        });
+        match done {
+            // The range of the id is looked at before the thread.
+            Err(Errno(libc::EPERM)) => {
+                enter::anywhere(cpu, ACCESS, |c| id_of(sock, c.monitor.settings.max_ids))?;
+                Err(Errno(libc::EPERM))
+            }
+            other => other,
+        }
+    }
+}
+
+/// SOL_SOCKET and unknown levels: stream sockets only, of which there are none yet.
+fn other_level(c: &Context, sock: c_int, level: c_int) -> Result<c_int> {
+    let id = id_of(sock, c.monitor.settings.max_ids)?;
+    if level != SOL_SOCKET {
+        return Err(Errno(libc::ENOSYS));
+    }
+    let used = c.monitor.setup.lock().ids.is_used(id);
+    Err(Errno(if used { libc::ENOTSOCK } else { libc::EBADF }))
+}
+
+type Token = crate::flow::token::Token;
+
+unsafe fn tcp_state(c: &Context, t: &mut Token, id: u32, optname: c_int, optval: *mut c_void) -> Result<c_int> {
+    let side = side_by(optname, MOS_TCP_STATE_CLI);
+    let state = c.monitor.tcp_state(t, id, side).ok_or(Errno::UNTOUCHED)?;
+    // SAFETY: room for an int by the caller's promise.
+    unsafe { optval.cast::<c_int>().write_unaligned(state as c_int) };
+    Ok(0)
+}
+
+unsafe fn buffer_info(
+    c: &Context,
+    t: &mut Token,
+    id: u32,
+    optname: c_int,
+    optval: *mut c_void,
+    optlen: *mut libc::socklen_t,
+) -> Result<c_int> {
+    // SAFETY: both valid by the caller's promise; `optval` has `*optlen` bytes.
+    unsafe {
+        if *optlen as usize != size_of::<TcpBufInfo>() {
+            *optlen = 0;
+            return Err(Errno(libc::EINVAL));
+        }
+        let Some(info) = c.monitor.buffer_info(t, id, side_by(optname, MOS_INFO_CLIBUF)) else {
+            std::ptr::write_bytes(optval.cast::<u8>(), 0, size_of::<TcpBufInfo>());
+            *optlen = 0;
+            return Err(Errno(libc::ENODATA));
+        };
+        optval.cast::<TcpBufInfo>().write_unaligned(TcpBufInfo {
+            tcpbi_init_seq: info.init_seq,
+            tcpbi_last_byte_read: info.last_byte_read,
+            tcpbi_next_byte_expected: info.next_byte_expected,
+            tcpbi_last_byte_received: info.last_byte_received,
+        });
+    }
+    Ok(0)
+}
+
+unsafe fn fragments(
+    c: &Context,
+    t: &mut Token,
+    id: u32,
+    optname: c_int,
+    optval: *mut c_void,
+    optlen: *mut libc::socklen_t,
+) -> Result<c_int> {
+    // SAFETY: both valid by the caller's promise; `optval` has room for `*optlen` elements (D9).
+    unsafe {
+        let capacity = *optlen as usize;
+        *optlen = 0;
+        if capacity == 0 {
+            return Err(Errno::UNTOUCHED);
+        }
+        let out = optval.cast::<TcpRingFragment>();
+        let mut count = 0;
+        let found = c.monitor.fragments(t, id, side_by(optname, MOS_FRAGINFO_CLIBUF), |start, end| {
+            let len = u32::try_from(end - start).unwrap_or(u32::MAX);
+            out.add(count).write_unaligned(TcpRingFragment { offset: start, len });
+            count += 1;
+            count < capacity
+        });
+        found.ok_or(Errno::UNTOUCHED)?;
+        if count < capacity {
+            out.add(count).write_unaligned(TcpRingFragment { offset: 0, len: 0 });
+        }
+        *optlen = count as libc::socklen_t;
+    }
+    Ok(0)
+}
+
+entry! {
+    /// Sets an option; `optlen` is not looked at. EACCES, EBADF, EFAULT, EINVAL, ENOSYS, ENOTSOCK; EPERM: see MOS_STOP_MON.
+    fn mtcp_setsockopt(mctx: Mctx, sock: c_int, level: c_int, optname: c_int, optval: *const c_void, _optlen: libc::socklen_t) -> c_int, fails -1; {
+        // SAFETY: the caller's promise.
+        let cpu = unsafe { cpu_of(mctx) }?;
+        if level != SOL_MONSOCKET {
+            return enter::anywhere(cpu, ACCESS, |c| other_level(c, sock, level));
+        }
+        let known = matches!(
+            optname,
+            MOS_CLIBUF | MOS_SVRBUF | MOS_FRAG_CLIBUF | MOS_FRAG_SVRBUF | MOS_CLIOVERLAP | MOS_SVROVERLAP | MOS_STOP_MON
+        );
+        let on_listener = enter::anywhere(cpu, ACCESS, |c| {
+            let id = id_of(sock, c.monitor.settings.max_ids)?;
+            if !known {
+                return Err(Errno(libc::ENOSYS));
+            }
+            if optval.is_null() {
+                return Err(Errno(libc::EFAULT));
+            }
+            if c.monitor.setup.lock().get(id).is_none() {
+                return Ok(None);
+            }
+            c.touch();
+            // SAFETY: not NULL, so an int by the caller's promise (every option of a listener is one).
+            let value = unsafe { optval.cast::<c_int>().read_unaligned() };
+            set_listener(c, id, optname, value).map(Some)
+        })?;
+        if let Some(done) = on_listener {
+            return Ok(done);
+        }
+        enter::locked(cpu, ACCESS, |c, t| {
+            let id = id_of(sock, c.monitor.settings.max_ids)?;
+            if c.monitor.named(t, id) != Named::Flow {
+                return Err(Errno(libc::EBADF));
+            }
+            // SAFETY: not NULL, so valid for what each option says by the caller's promise: a byte or an int.
+            let (byte, int) = unsafe {
+                let overlap = matches!(optname, MOS_CLIOVERLAP | MOS_SVROVERLAP);
+                (optval.cast::<u8>().read(), if overlap { 0 } else { optval.cast::<c_int>().read_unaligned() })
+            };
+            match optname {
+                MOS_CLIBUF | MOS_SVRBUF => {
+                    let size = usize::try_from(int).map_err(|_| Errno(libc::EINVAL))?;
+                    c.monitor.set_buffer(t, id, side_by(optname, MOS_CLIBUF), size)?;
+                }
+                MOS_FRAG_CLIBUF | MOS_FRAG_SVRBUF if int == 0 => {
+                    c.monitor.set_buffer(t, id, side_by(optname, MOS_FRAG_CLIBUF), 0)?;
+                }
+                MOS_FRAG_CLIBUF | MOS_FRAG_SVRBUF => return Err(Errno::UNTOUCHED),
+                MOS_CLIOVERLAP | MOS_SVROVERLAP => {
+                    let overlap = match byte {
+                        0 => Ok(Overlap::First),
+                        1 => Ok(Overlap::Last),
+                        _ => Err(Errno(libc::EINVAL)),
+                    };
+                    c.monitor.set_overlap(t, id, side_by(optname, MOS_CLIOVERLAP), overlap)?;
+                }
+                _ => c.monitor.stop(t, id, side_mask(int)?)?,
+            }
+            Ok(0)
+        })
+    }
+}
+
+/// The sides MOS_STOP_MON is about, as a bit set.
+fn side_mask(side: c_int) -> Result<u8> {
+    match side {
+        0 => Ok(1),
+        1 => Ok(2),
+        2 => Ok(3),
+        _ => Err(Errno(libc::EINVAL)),
+    }
+}
+
+fn set_listener(c: &Context, id: u32, optname: c_int, value: c_int) -> Result<c_int> {
+    match optname {
+        MOS_CLIBUF | MOS_SVRBUF => {
+            let size = usize::try_from(value).map_err(|_| Errno(libc::EINVAL))?;
+            c.monitor.set_listener_buffer(id, side_by(optname, MOS_CLIBUF), size);
+            Ok(0)
+        }
+        MOS_FRAG_CLIBUF | MOS_FRAG_SVRBUF if value == 0 => Ok(0),
+        MOS_FRAG_CLIBUF | MOS_FRAG_SVRBUF => Err(Errno::UNTOUCHED),
+        MOS_STOP_MON => {
+            // It takes effect and fails all the same (C117).
+            c.monitor.stop_listener(id, side_mask(value)?);
+            Err(Errno(libc::EPERM))
+        }
+        _ => Err(Errno(libc::EINVAL)),
+    }
+}
+
+entry! {
+    /// As `mtcp_setsockopt(…, MOS_STOP_MON, &side, …)`.
+    fn mtcp_cb_stop(mctx: Mctx, sock: c_int, side: c_int) -> c_int, fails -1; {
+        // SAFETY: the caller's promise; the option's value is ours.
+        Ok(unsafe { mtcp_setsockopt(mctx, sock, SOL_MONSOCKET, MOS_STOP_MON, (&raw const side).cast(), 4) })
+    }
+}
