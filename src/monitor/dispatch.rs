@@ -36,7 +36,8 @@ impl Monitor {
         self.raise_wanted(t, first, hook, side, events);
     }
 
-    fn raise_wanted(&self, t: &mut Token, first: u32, hook: Hook, side: usize, events: u16) {
+    /// Raises to the sockets of a flow, whose first is `first`, knowing that one listens.
+    pub(super) fn raise_wanted(&self, t: &mut Token, first: u32, hook: Hook, side: usize, events: u16) {
         match self.state(t).sockets.get(first) {
             Some(only) if only.next == NO_SOCKET => self.tell(t, first, hook, side, events),
             _ => self.raise_to_all(t, first, hook, side, events, reversed(hook, side)),

@@ -1,7 +1,7 @@
 //! One packet's way through the monitor (K2): raw sockets, flow look-up, sender, SND callbacks, receiver, RCV
 //! callbacks; forwarding and the end of the flow follow in the caller's hands.
 
-use super::event::{Hook, ON_ERROR, ON_ORPHAN, ON_PKT_IN, ON_REXMIT};
+use super::event::{Hook, ON_ERROR, ON_ORPHAN, ON_PKT_IN, ON_REXMIT, on_rcv, on_snd};
 use super::listener::Kind;
 use super::state::{Monitor, State};
 use crate::flow::arena::Id;
@@ -145,6 +145,7 @@ impl Monitor {
         flow.set(Flow::BUSY);
         let idle = now.wrapping_sub(flow.last_seen);
         let mut events = ON_PKT_IN | extra;
+        let mut acked_ahead = false;
         if verdict == Verdict::Good {
             if from == SVR || seg.flags & (ACK | SYN) != 0 {
                 flow.last_seen = now;
@@ -153,14 +154,18 @@ impl Monitor {
             x.dev = dev;
             if !x.has(Side::UNTRACKED) {
                 events |= machine::send(x, y, &seg);
-                if seg.flags & ACK != 0 && x.acked_ahead() {
-                    x.more |= Side::SKIP_DUE;
-                    self.look_later(t, id, from);
-                    self.take_syn_data(t, id, from);
-                }
+                acked_ahead = seg.flags & ACK != 0 && x.acked_ahead();
             }
         }
-        self.raise(t, id, Hook::Snd, from, events);
+        let (first, wanted) = (flow.socket, flow.interest & on_snd(events));
+        if acked_ahead {
+            flow.sides[from].more |= Side::SKIP_DUE;
+            self.look_later(t, id, from);
+            self.take_syn_data(t, id, from);
+        }
+        if wanted != 0 {
+            self.raise_wanted(t, first, Hook::Snd, from, events);
+        }
 
         if self.state(t).cur.edited {
             (seg, verdict) = self.judge_again(t, id, from, at, verdict);
@@ -177,8 +182,12 @@ impl Monitor {
             }
         }
         let events = ON_PKT_IN | extra | self.arrive(t, id, to, at, &seg, verdict, idle);
-        self.raise(t, id, Hook::Rcv, to, events);
-
+        let st = self.state(t);
+        let Some(flow) = st.flows.get(id) else { return };
+        if flow.interest & on_rcv(events) != 0 {
+            let first = flow.socket;
+            self.raise_wanted(t, first, Hook::Rcv, to, events);
+        }
         let st = self.state(t);
         let Some(flow) = st.flows.get_mut(id) else { return };
         flow.clear(Flow::BUSY);
