@@ -53,7 +53,8 @@ def sh(*command, **options):
 def cargo(*arguments):
     """Runs cargo; returns the paths of what it built, those of the wanted target last."""
     built = []
-    for line in sh("cargo", *arguments, "--message-format=json-render-diagnostics", cwd=ROOT).splitlines():
+    message_format = "--message-format=json-render-diagnostics"
+    for line in sh(os.environ.get("CARGO", "cargo"), *arguments, message_format, cwd=ROOT).splitlines():
         message = json.loads(line)
         if message.get("reason") == "compiler-artifact":
             built += [message["executable"]] if message["executable"] else message["filenames"]
@@ -61,7 +62,7 @@ def cargo(*arguments):
 
 
 def build(libdir):
-    """Puts the library, the C programs and the floor into WORK; returns the floor's path."""
+    """Puts the library and the C programs into WORK."""
     lib = WORK / "lib"
     lib.mkdir(parents=True, exist_ok=True)
     if libdir is None:
@@ -76,13 +77,16 @@ def build(libdir):
         compiler = os.environ.get("CC", "cc")
         flags = ["-O2", "-Wall", "-Wno-format", f"-I{ROOT / 'include'}"]
         sh(compiler, *flags, "-o", WORK / name, HERE / f"{name}.c", f"-L{lib}", "-lmos", f"-Wl,-rpath,{lib}")
-    floor = cargo("bench", "--bench", "floor", "--no-run")[-1]
-    shutil.copy(floor, WORK / "floor")
-    return WORK / "floor"
 
 
-def configuration(trace):
+def build_floor():
+    """Returns the floor's path. Built apart, because the Rust library's build replaces the shared one's file."""
+    return cargo("bench", "--bench", "floor", "--no-run", "--target-dir", WORK / "cargo")[-1]
+
+
+def configuration(trace, capture=None):
     """Writes the trace's mos.conf; returns its path."""
+    capture = capture or TRACES / f"{trace}.pcap"
     path = WORK / f"{trace}.conf"
     path.write_text(
         "mos {\n"
@@ -91,7 +95,7 @@ def configuration(trace):
         f"\trmem_size = {RMEM.get(trace, 8192)}\n"
         "\ttcp_timeout = 30\n"
         "\tnetdev {\n"
-        f"\t\t{TRACES / f'{trace}.pcap'} 0x1\n"
+        f"\t\t{capture} 0x1\n"
         "\t}\n"
         "}\n"
     )
@@ -112,12 +116,23 @@ def pairs(line):
     return found
 
 
-def pinned(command, environment=None):
+def environment(passes=1):
+    """What tells the library to preload a capture, replay it so often and print its figures."""
+    return {
+        **os.environ,
+        "MOS_REPLAY_PRELOAD": "1",
+        "MOS_REPLAY_STATS": "1",
+        "MOS_REPLAY_LOOP": str(passes),
+        "MOS_LOG": "off",
+    }
+
+
+def pinned(command, env=None):
     """Runs a command on one core; returns its standard output and error."""
     try:
         done = subprocess.run(
             [str(word) for word in command],
-            env={**os.environ, **(environment or {})},
+            env=env,
             preexec_fn=lambda: os.sched_setaffinity(0, {CPU}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -138,13 +153,7 @@ def run_program(workload, trace, passes):
     """One run of a program; returns the library's figures and the program's counts."""
     program, *flags = workload.split()
     command = [WORK / program, "-f", configuration(trace), *flags]
-    environment = {
-        "MOS_REPLAY_PRELOAD": "1",
-        "MOS_REPLAY_STATS": "1",
-        "MOS_REPLAY_LOOP": str(passes),
-        "MOS_LOG": "off",
-    }
-    _, errors = pinned(command, environment)
+    _, errors = pinned(command, environment(passes))
     lines = errors.splitlines()
     stats = [line for line in lines if line.startswith("MOS_REPLAY_STATS ")]
     counts = [line for line in lines if line.startswith("RESULT ")]
@@ -294,7 +303,8 @@ def main():
     if not checks and not any(plan.values()):
         parser.error(f"nothing matches {options.only}")
 
-    floor = build(options.libdir)
+    build(options.libdir)
+    floor = build_floor()
     traces = [t for t in names if plan[t] or any(t == other for _, other in checks)]
     sh(sys.executable, HERE / "gen_traces.py", "-o", TRACES, *traces)
 
