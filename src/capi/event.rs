@@ -7,6 +7,7 @@ use crate::monitor::forest::FOREST;
 use crate::monitor::hookset::{Callback, Filter};
 use crate::monitor::{Errno, Result};
 use crate::runtime::enter;
+use crate::runtime::registry::REGISTRY;
 use std::ffi::{c_int, c_void};
 
 /// Checks event and hook in the contract's order.
@@ -58,6 +59,11 @@ entry! {
     }
 }
 
+/// Events are defined after `mtcp_init` (monitor.md §1.10).
+fn configured() -> Result<()> {
+    if REGISTRY.read().config.is_some() { Ok(()) } else { Err(Errno::UNTOUCHED) }
+}
+
 /// Keeps a filter's argument for the life of the process; its address is what filters and callbacks get.
 fn keep(bytes: &[u8]) -> Option<usize> {
     let mut copy = Vec::new();
@@ -69,9 +75,11 @@ fn keep(bytes: &[u8]) -> Option<usize> {
 }
 
 entry! {
-    /// Defines an event below `parent`; the argument is copied. 0: no filter, a broken argument, unknown parent, no memory.
+    /// Defines an event below `parent`; the argument is copied. 0: before mtcp_init, no filter, a broken argument, unknown parent,
+    /// no memory.
     fn mtcp_define_event(parent: EventId, filter: CFilter, arg: *mut FilterArg) -> EventId, fails 0; {
         let Some(filter) = filter else { return Err(Errno::UNTOUCHED) };
+        configured()?;
         let mut bytes: &[u8] = &[];
         if !arg.is_null() {
             // SAFETY: not NULL, so a whole struct by the caller's promise.
@@ -91,6 +99,7 @@ entry! {
 entry! {
     /// Makes an event below `parent` that is raised by hand. 0: unknown parent, no memory.
     fn mtcp_alloc_event(parent: EventId) -> EventId, fails 0; {
+        configured()?;
         Ok(FOREST.write().define(parent, None, &[], keep))
     }
 }

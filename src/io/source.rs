@@ -99,7 +99,8 @@ impl Source {
     /// Records that were no packets, and the messages about them.
     pub fn skipped(&self) -> (u64, Vec<String>) {
         let Input::Replay(replay, ..) = &self.input else { return (0, Vec::new()) };
-        let mut messages: Vec<String> = replay.readers().iter().filter_map(|r| r.warning()).map(str::to_owned).collect();
+        let mut messages: Vec<String> =
+            replay.readers().iter().filter_map(|r| r.warning()).map(str::to_owned).collect();
         messages.extend(replay.warning().map(str::to_owned));
         (replay.readers().iter().map(|r| r.skipped().total()).sum(), messages)
     }
@@ -157,6 +158,14 @@ impl Source {
             Input::Replay(replay, ..) => replay.frame_bytes(rx),
             Input::Script(script) => script.frames.get(rx.off).map_or(&[], |f| f.as_slice()),
             Input::None => &[],
+        }
+    }
+
+    /// Asks for the bytes that will be wanted a batch after `rx`.
+    #[inline]
+    pub fn prefetch_after(&mut self, rx: &RxFrame) {
+        if let Input::Replay(replay, ..) = &mut self.input {
+            replay.prefetch_after(rx);
         }
     }
 

@@ -33,7 +33,12 @@ impl Monitor {
             return;
         }
         let first = flow.socket;
-        match st.sockets.get(first) {
+        self.raise_wanted(t, first, hook, side, events);
+    }
+
+    /// Raises to the sockets of a flow, whose first is `first`, knowing that one listens.
+    pub(super) fn raise_wanted(&self, t: &mut Token, first: u32, hook: Hook, side: usize, events: u16) {
+        match self.state(t).sockets.get(first) {
             Some(only) if only.next == NO_SOCKET => self.tell(t, first, hook, side, events),
             _ => self.raise_to_all(t, first, hook, side, events, reversed(hook, side)),
         }
@@ -136,7 +141,15 @@ impl Monitor {
     }
 
     /// Calls a node's own callback; `raised` is what its filter raised.
-    fn enter(&self, t: &mut Token, set: u32, at: u16, sock: u32, side: usize, mut raised: Vec<u16>) -> Option<Frame> {
+    fn enter(
+        &self,
+        t: &mut Token,
+        set: u32,
+        at: u16,
+        sock: u32,
+        side: usize,
+        mut raised: Vec<u16>,
+    ) -> Option<Frame> {
         let node = *self.state(t).sets.get(set)?.node(at)?;
         if let Some(callback) = node.callback {
             self.begin_raising(t, set, at);

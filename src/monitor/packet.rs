@@ -1,5 +1,6 @@
 //! The packet in process: read and edited by callbacks (monitor.md §7.1–7.2 as changed by K8, D4, D9, D12).
 
+use super::segment::segment_of;
 use super::state::{Monitor, State};
 use super::{Errno, Result};
 use crate::flow::arena::Id;
@@ -24,6 +25,8 @@ pub struct Current {
     pub dropped: bool,
     /// Its flow and the side that sent it.
     pub flow: Option<(Id, u8)>,
+    /// Both sides of the flow are finished: it ends when the packet has been forwarded.
+    pub ends: bool,
 }
 
 impl Current {
@@ -179,6 +182,7 @@ impl State {
         let parsed = parse::parse(&self.edit, wire);
         if !matches!(parsed.class, Class::Malformed(_)) {
             self.prepared[at].parsed = parsed;
+            self.prepared[at].seg = segment_of(&parsed, &self.edit);
         }
     }
 }
@@ -195,7 +199,15 @@ impl Monitor {
     }
 
     /// `mtcp_setlastpkt`: edits the packet in process, then recomputes the checksums asked for.
-    pub fn edit_packet(&self, t: &mut Token, area: Area, off: usize, edit: Edit<'_>, ip: bool, tcp: bool) -> Result<()> {
+    pub fn edit_packet(
+        &self,
+        t: &mut Token,
+        area: Area,
+        off: usize,
+        edit: Edit<'_>,
+        ip: bool,
+        tcp: bool,
+    ) -> Result<()> {
         let st = self.state(t);
         if !st.cur.active {
             return Err(Errno(libc::ENODATA));
@@ -234,7 +246,9 @@ impl Monitor {
             let new_size = size as isize + delta;
             let header_ok = min == 0 || (off >= min && delta % 4 == 0 && (20..=60).contains(&new_size));
             let new_len = p.ip_len as isize + delta;
-            if !header_ok || !(20..=MOST_FRAME as isize).contains(&new_len) || frame_len as isize + delta > MOST_FRAME as isize
+            if !header_ok
+                || !(20..=MOST_FRAME as isize).contains(&new_len)
+                || frame_len as isize + delta > MOST_FRAME as isize
             {
                 return Err(Errno(libc::EINVAL));
             }

@@ -74,7 +74,7 @@ fn alive(cpu: i32) -> Result<Arc<Context>> {
     if context.alive() { Ok(context) } else { Err(Errno(libc::EPERM)) }
 }
 
-/// What a call gets when its context is not there: the number given, or the look-up's own.
+/// What a call gets for an impossible core id: the number given, or the look-up's own. A context that is gone gets EPERM (K9).
 pub type Gone = Option<Errno>;
 
 /// Runs `call` on the core's state; only from a callback of that core. EPERM elsewhere.
@@ -89,7 +89,7 @@ pub fn on_core<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) 
             leave_callout(context, || call(context, &mut token))
         }
         From::Outside => {
-            alive(cpu).map_err(|e| gone.unwrap_or(e))?;
+            alive(cpu)?;
             Err(Errno(libc::EPERM))
         }
     }
@@ -105,7 +105,7 @@ pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -
             leave_callout(context, || call(context, &mut token))
         }
         From::Outside => {
-            let context = alive(cpu).map_err(|e| gone.unwrap_or(e))?;
+            let context = alive(cpu)?;
             let _inside = Inside::enter();
             let _held = context.baton.take();
             // SAFETY: this thread took the lock a line ago, and has no other token for this core.
@@ -127,10 +127,7 @@ pub fn even_finished<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context) -> Res
 
 fn reach<R>(cpu: i32, gone: Gone, must_live: bool, call: impl FnOnce(&Context) -> Result<R>) -> Result<R> {
     check_cpu(cpu).map_err(|e| gone.unwrap_or(e))?;
-    let found = || {
-        let context = if must_live { alive(cpu) } else { registry::context(cpu) };
-        context.map_err(|e| gone.unwrap_or(e))
-    };
+    let found = || if must_live { alive(cpu) } else { registry::context(cpu) };
     match from(cpu) {
         Ok(From::Callback(context)) => leave_callout(context, || call(context)),
         Ok(From::Outside) => {

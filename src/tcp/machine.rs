@@ -428,6 +428,17 @@ pub fn finish(y: &mut Side) -> u16 {
 
 /// Makes both sides of a flow whose opening was not seen, from its first packet (X3).
 pub fn midstream(x: &mut Side, y: &mut Side, s: &Segment) {
+    if s.has(SYN | ACK) {
+        // Only the client's SYN was missed: what it must have been is known.
+        y.iss = s.ack.wrapping_sub(1);
+        y.snd_max = s.ack;
+        y.una = y.iss;
+        y.set(Side::ISS);
+        y.state = State::SynSent;
+        x.set_irs(y.iss);
+        x.state = State::SynRcvd;
+        return;
+    }
     x.iss = s.seq.wrapping_sub(1);
     x.snd_max = s.seq;
     x.una = s.seq;

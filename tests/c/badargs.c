@@ -502,7 +502,7 @@ static void from_any_callback(mctx_t m, int flow)
 	ROW(-1, ANY, mtcp_raise_event(m, 99999));
 	ROW(-1, UNTOUCHED, mtcp_register_callback(m, flow, 0, MOS_HK_SND, cb));
 	ROW(-1, EINVAL, mtcp_register_callback(m, flow, MOS_ON_CONN_END, MOS_NULL, cb));
-	ROW(1, ANY, mtcp_cb_get_ts(m) % 1000 == 0);
+	ROW(1, ANY, mtcp_cb_get_ts(m) == mtcp_cb_get_ts(m)); /* constant within an iteration */
 }
 
 static void with_packet(mctx_t m, int flow)

@@ -82,6 +82,7 @@ static void sha_hex(const struct sha *from, char out[65])
 
 /* ---- flows ---- */
 struct flow {
+	struct flow *next;
 	struct sockaddr_in end[2]; /* client, server */
 	unsigned instance;
 	int done, stopped[2];      /* by side that received */
@@ -111,8 +112,22 @@ static unsigned next_instance(const struct sockaddr_in end[2])
 	return 0;
 }
 
+/* -j: flows of one tuple are one stream, whatever ended them in between */
+static int join;
+static struct flow *joined;
+
+static struct flow *earlier(const struct sockaddr_in end[2])
+{
+	struct flow *f;
+	for (f = joined; f; f = f->next)
+		if (same(&f->end[0], &end[0]) && same(&f->end[1], &end[1]))
+			return f;
+	return NULL;
+}
+
 static struct flow *flow_of(mctx_t m, int sock)
 {
+	struct flow *before;
 	struct flow *f = mtcp_get_uctx(m, sock);
 	socklen_t len = 2 * sizeof(struct sockaddr_in);
 	if (f)
@@ -123,6 +138,14 @@ static struct flow *flow_of(mctx_t m, int sock)
 		fprintf(stderr, "getpeername failed\n");
 		exit(1);
 	}
+	if (join && (before = earlier(f->end))) {
+		free(f);
+		mtcp_set_uctx(m, sock, before);
+		before->done = 0;
+		return before;
+	}
+	f->next = joined;
+	joined = f;
 	f->instance = next_instance(f->end);
 	sha_init(&f->got[0]);
 	sha_init(&f->got[1]);
@@ -140,24 +163,31 @@ static void take(mctx_t m, int sock, struct flow *f, int side)
 		f->stopped[side] = 1; /* bytes are missing: the prefix ends here */
 }
 
+static void print(struct flow *f);
 static void on_start(mctx_t m, int sock, int side, event_t e, filter_arg_t *a) { flow_of(m, sock); }
 static void on_data(mctx_t m, int sock, int side, event_t e, filter_arg_t *a) { take(m, sock, flow_of(m, sock), side); }
 
 static void on_end(mctx_t m, int sock, int side, event_t e, filter_arg_t *a)
 {
 	struct flow *f = flow_of(m, sock);
-	char c2s[65], s2c[65], client[32], server[32];
 	if (f->done)
 		return; /* CONN_END comes once a side: the first call has read both */
 	take(m, sock, f, MOS_SIDE_CLI);
 	take(m, sock, f, MOS_SIDE_SVR);
+	f->done = 1; /* kept: the other side's callback still finds it */
+	if (!join)
+		print(f);
+}
+
+static void print(struct flow *f)
+{
+	char c2s[65], s2c[65], client[32], server[32];
 	sha_hex(&f->got[MOS_SIDE_SVR], c2s);
 	sha_hex(&f->got[MOS_SIDE_CLI], s2c);
 	inet_ntop(AF_INET, &f->end[0].sin_addr, client, sizeof client);
 	inet_ntop(AF_INET, &f->end[1].sin_addr, server, sizeof server);
 	printf("%s %d %s %d %u %llu %s %llu %s\n", client, ntohs(f->end[0].sin_port), server, ntohs(f->end[1].sin_port), f->instance,
 	       (unsigned long long)f->got[MOS_SIDE_SVR].len, c2s, (unsigned long long)f->got[MOS_SIDE_CLI].len, s2c);
-	f->done = 1; /* kept: the other side's callback still finds it */
 }
 
 int main(int argc, char **argv)
@@ -165,9 +195,12 @@ int main(int argc, char **argv)
 	const char *conf = "mos.conf";
 	int o, sock;
 	mctx_t m;
-	while ((o = getopt(argc, argv, "f:")) != -1)
+	while ((o = getopt(argc, argv, "f:j")) != -1) {
 		if (o == 'f')
 			conf = optarg;
+		else if (o == 'j')
+			join = 1;
+	}
 	if (mtcp_init(conf)) {
 		fprintf(stderr, "mtcp_init failed\n");
 		return 1;
@@ -184,6 +217,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	mtcp_app_join(m);
+	for (; join && joined; joined = joined->next)
+		print(joined);
 	mtcp_destroy_context(m);
 	mtcp_destroy();
 	return 0;
