@@ -26,7 +26,11 @@ impl Monitor {
         let outer = st.cur.active;
         st.cur.active = false;
         if !silent {
-            let due = if self.state(t).flows.get(id).is_some_and(|f| f.has(Flow::SVR_DUE_FIRST)) { SVR } else { CLI };
+            let due = if self.state(t).flows.get(id).is_some_and(|f| f.has(Flow::SVR_DUE_FIRST)) {
+                SVR
+            } else {
+                CLI
+            };
             for side in [due, 1 - due] {
                 self.settle(t, id, side);
             }
@@ -37,6 +41,7 @@ impl Monitor {
         let st = self.state(t);
         st.cur.active = outer;
         self.free_flow(st, id);
+        self.bury(t);
     }
 
     fn tell_end(&self, t: &mut Token, id: Id, side: usize) {
@@ -68,7 +73,8 @@ impl Monitor {
     fn free_flow(&self, st: &mut State, id: Id) {
         let Some(flow) = st.flows.get(id) else { return };
         let hash = st.hasher.short(&flow.key);
-        let (flags, mut socket, cold) = (flow.flags, flow.socket, [flow.sides[CLI].cold, flow.sides[SVR].cold]);
+        let (flags, mut socket, cold) =
+            (flow.flags, flow.socket, [flow.sides[CLI].cold, flow.sides[SVR].cold]);
         st.table.remove(hash, id.index);
         if flags & Flow::ALT_KEY != 0
             && let Some((key, _)) = st.alternate.remove(&id.index)
@@ -85,15 +91,15 @@ impl Monitor {
             let mut setup = self.setup.lock();
             while let Some(s) = st.sockets.get_mut(socket) {
                 s.live = false;
-                let (next, set) = (s.next, s.set);
+                let (next, set, uctx) = (s.next, s.set, s.uctx);
                 st.sets.release(set);
-                st.natives.forget(socket);
+                st.natives.forget(socket, uctx);
                 setup.ids.free(socket);
                 socket = next;
             }
         }
         if st.depth == 0 && st.sets.dirty() {
-            st.sets.sweep();
+            st.sweep();
         }
         st.flows.remove(id);
         st.stats.flows_ended += 1;

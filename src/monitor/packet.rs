@@ -143,7 +143,7 @@ impl State {
     }
 
     /// Where the payload lies in the receiver's stream; 0 without payload or before the first byte.
-    fn payload_offset(&self) -> u64 {
+    pub(crate) fn payload_offset(&self) -> u64 {
         let p = &self.prepared[self.cur.at].parsed;
         if p.wire_payload_len == 0 {
             return 0;
@@ -195,7 +195,15 @@ impl Monitor {
     }
 
     /// `mtcp_setlastpkt`: edits the packet in process, then recomputes the checksums asked for.
-    pub fn edit_packet(&self, t: &mut Token, area: Area, off: usize, edit: Edit<'_>, ip: bool, tcp: bool) -> Result<()> {
+    pub fn edit_packet(
+        &self,
+        t: &mut Token,
+        area: Area,
+        off: usize,
+        edit: Edit<'_>,
+        ip: bool,
+        tcp: bool,
+    ) -> Result<()> {
         let st = self.state(t);
         if !st.cur.active {
             return Err(Errno(libc::ENODATA));
@@ -234,7 +242,9 @@ impl Monitor {
             let new_size = size as isize + delta;
             let header_ok = min == 0 || (off >= min && delta % 4 == 0 && (20..=60).contains(&new_size));
             let new_len = p.ip_len as isize + delta;
-            if !header_ok || !(20..=MOST_FRAME as isize).contains(&new_len) || frame_len as isize + delta > MOST_FRAME as isize
+            if !header_ok
+                || !(20..=MOST_FRAME as isize).contains(&new_len)
+                || frame_len as isize + delta > MOST_FRAME as isize
             {
                 return Err(Errno(libc::EINVAL));
             }
