@@ -3,6 +3,7 @@
 use super::arena::Record;
 use super::key::ShortKey;
 use crate::tcp::side::Side;
+use crate::tcp::state::State;
 
 /// Index of the client's side.
 pub const CLI: usize = 0;
@@ -63,6 +64,16 @@ impl Flow {
     #[inline]
     pub fn clear(&mut self, flag: u16) {
         self.flags &= !flag;
+    }
+
+    /// Whether both sides are finished: closed, in a TIME_WAIT of no length, or followed by nobody.
+    #[inline]
+    pub fn is_over(&self, no_time_wait: bool) -> bool {
+        let done = |s: &Side| {
+            let last = s.state == State::Closed || (no_time_wait && s.state == State::TimeWait);
+            (last && s.has(Side::ATTACHED)) || s.has(Side::UNTRACKED)
+        };
+        done(&self.sides[CLI]) && done(&self.sides[SVR])
     }
 
     /// Sender and receiver of a packet that side `from` emitted.

@@ -206,6 +206,14 @@ impl Replay {
         reader.bytes().get(frame.off..end).unwrap_or(&[])
     }
 
+    /// Asks for as many bytes of the next batch as `frame` has: called once a packet, it brings the whole batch.
+    #[inline]
+    pub fn prefetch_after(&mut self, frame: &RxFrame) {
+        if let Some(reader) = self.readers.get_mut(usize::from(frame.dev)) {
+            reader.prefetch(frame.cap_len as usize + 16);
+        }
+    }
+
     /// The readers, in the order given to [`Replay::new`], for their counters and warnings.
     pub fn readers(&self) -> &[CaptureReader] {
         &self.readers

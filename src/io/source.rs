@@ -160,6 +160,14 @@ impl Source {
         }
     }
 
+    /// Asks for the bytes that will be wanted a batch after `rx`.
+    #[inline]
+    pub fn prefetch_after(&mut self, rx: &RxFrame) {
+        if let Input::Replay(replay, ..) = &mut self.input {
+            replay.prefetch_after(rx);
+        }
+    }
+
     /// The port of a received frame's device number.
     #[inline]
     pub fn port_of(&self, dev: u8) -> u8 {

@@ -34,7 +34,12 @@ impl Monitor {
             return;
         }
         let first = flow.socket;
-        match st.sockets.get(first) {
+        self.raise_wanted(t, first, hook, side, events);
+    }
+
+    /// Raises to the sockets of a flow, whose first is `first`, knowing that one listens.
+    pub(super) fn raise_wanted(&self, t: &mut Token, first: u32, hook: Hook, side: usize, events: u16) {
+        match self.state(t).sockets.get(first) {
             Some(only) if only.next == NO_SOCKET => self.tell(t, first, hook, side, events),
             _ => self.raise_to_all(t, first, hook, side, events, reversed(hook, side)),
         }

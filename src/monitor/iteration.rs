@@ -20,6 +20,8 @@ impl Monitor {
     pub fn packets(&self, t: &mut Token) {
         prepare::batch(self.state(t), self.settings.verify);
         for at in 0..self.state(t).batch.len() {
+            let st = self.state(t);
+            st.io.prefetch_after(&st.batch[at]);
             let fate = self.inspect(t, at);
             forward::packet(self.state(t), at, fate, self.settings.forward);
             self.finish_packet(t);

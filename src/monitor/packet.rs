@@ -1,5 +1,6 @@
 //! The packet in process: read and edited by callbacks (monitor.md §7.1–7.2 as changed by K8, D4, D9, D12).
 
+use super::segment::segment_of;
 use super::state::{Monitor, State};
 use super::{Errno, Result};
 use crate::flow::arena::Id;
@@ -24,6 +25,8 @@ pub struct Current {
     pub dropped: bool,
     /// Its flow and the side that sent it.
     pub flow: Option<(Id, u8)>,
+    /// Both sides of the flow are finished: it ends when the packet has been forwarded.
+    pub ends: bool,
 }
 
 impl Current {
@@ -179,6 +182,7 @@ impl State {
         let parsed = parse::parse(&self.edit, wire);
         if !matches!(parsed.class, Class::Malformed(_)) {
             self.prepared[at].parsed = parsed;
+            self.prepared[at].seg = segment_of(&parsed, &self.edit);
         }
     }
 }

@@ -16,8 +16,9 @@ pub fn segment_of(p: &Parsed, frame: &[u8]) -> Segment {
         tsval: None,
         wscale: None,
     };
-    if p.doff > 5 {
-        let opts = &frame[(p.l4 as usize + 20).min(frame.len())..(p.payload as usize).min(frame.len())];
+    if p.doff > 5
+        && let Some(opts) = frame.get(p.l4 as usize + 20..p.payload as usize)
+    {
         if p.flags & SYN != 0 {
             let syn = options::SynOptions::parse(opts);
             s.wscale = syn.wscale;

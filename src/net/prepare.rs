@@ -2,11 +2,11 @@
 //!
 //! What is found early is a hint: a flow that ends meanwhile, or a packet that a callback edited, is looked up again.
 
-use crate::flow::arena::Id;
 use crate::flow::key::{Direction, ShortKey};
 use crate::flow::record::{CLI, SVR};
 use crate::monitor::State;
-use crate::tcp::machine::{ACK, SYN};
+use crate::monitor::segment::segment_of;
+use crate::tcp::machine::{ACK, SYN, Segment};
 use crate::wire::checksum;
 use crate::wire::parse::{self, Class, Parsed};
 
@@ -34,8 +34,10 @@ pub struct Prepared {
     pub forward: bool,
     /// What the checksums said.
     pub sum: Sum,
-    /// The flow and the side that sent the packet, as of the beginning of the burst.
-    pub hint: Option<(Id, u8)>,
+    /// Index of the record that is likely the flow's; checked at the packet's turn.
+    pub hint: u32,
+    /// What the TCP machines need.
+    pub seg: Segment,
 }
 
 impl Prepared {
@@ -44,8 +46,9 @@ impl Prepared {
     pub fn new(frame: &[u8], wire_len: u32, verify: bool) -> Self {
         let parsed = parse::parse(frame, wire_len);
         let mut prepared =
-            Prepared { parsed, key: ShortKey::default(), hash: 0, forward: true, sum: Sum::Good, hint: None };
+            Prepared { parsed, key: ShortKey::default(), hash: 0, forward: true, sum: Sum::Good, hint: u32::MAX, seg: Segment::default() };
         if parsed.class == Class::Tcp {
+            prepared.seg = segment_of(&parsed, frame);
             (prepared.key, prepared.forward) = Self::key_of(&parsed);
         }
         if verify && parsed.is_ipv4() {
@@ -99,17 +102,12 @@ pub fn batch(st: &mut State, verify: bool) {
         }
         prepared.push(p);
     }
-    for p in prepared.iter() {
+    for p in prepared.iter_mut() {
         if p.parsed.class == Class::Tcp
             && let Some(value) = table.candidate(p.hash)
         {
-            flows.prefetch(value & !crate::monitor::process::ALT, 2);
-        }
-    }
-    for at in 0..st.prepared.len() {
-        let p = st.prepared[at];
-        if p.parsed.class == Class::Tcp {
-            st.prepared[at].hint = st.find(&p).map(|(id, from)| (id, from as u8));
+            p.hint = value & !crate::monitor::lookup::ALT;
+            flows.prefetch(p.hint, 2);
         }
     }
 }

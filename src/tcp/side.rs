@@ -166,6 +166,12 @@ impl Side {
         self.tail() as i64 + seq.wrapping_sub(self.rcv_nxt) as i32 as i64
     }
 
+    /// Whether this host acknowledged bytes beyond its in-order tail: bytes it received and the tap did not.
+    #[inline]
+    pub fn acked_ahead(&self) -> bool {
+        self.has(Side::ACKED | Side::IRS) && (self.last_ack.wrapping_sub(self.rcv_nxt) as i32) > 0 && self.state.receives()
+    }
+
     /// Offset of the highest acknowledgement this host sent, when it sent one.
     #[inline]
     pub fn acked_offset(&self) -> Option<i64> {

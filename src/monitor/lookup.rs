@@ -1,0 +1,92 @@
+//! From a packet to its flow: the table's entries, and the second tuple a flow may have.
+//!
+//! One flow is one record under one entry. When the first SYN's SND callbacks changed the tuple (NAT), that entry matches only
+//! the client's packets, and a second one, under the edited tuple, only the server's (decision C).
+
+use super::state::State;
+use crate::flow::arena::{Arena, Id};
+use crate::flow::hash::FlowHash;
+use crate::flow::key::ShortKey;
+use crate::flow::record::{CLI, Flow, SVR};
+use crate::net::prepare::Prepared;
+use std::collections::HashMap;
+
+/// Marks a table entry of a flow's second, edited tuple.
+pub(crate) const ALT: u32 = 1 << 31;
+
+/// The hash a table entry's key has.
+pub(super) fn hash_of(
+    flows: &Arena<Flow>,
+    alternate: &HashMap<u32, (ShortKey, bool)>,
+    hasher: &FlowHash,
+    value: u32,
+) -> u64 {
+    if value & ALT != 0 {
+        return alternate.get(&(value & !ALT)).map_or(0, |(key, _)| hasher.short(key));
+    }
+    flows.at(value).map_or(0, |f| hasher.short(&f.key))
+}
+
+impl State {
+    /// The flow of a packet and the side that sent it, by the burst's hint when it still holds.
+    #[inline]
+    pub(super) fn find_hinted(&self, at: usize) -> Option<(Id, usize)> {
+        let prep = &self.prepared[at];
+        if let Some(flow) = self.flows.at(prep.hint)
+            && flow.key == prep.key
+            && !flow.has(Flow::ALT_KEY)
+        {
+            let from = if prep.forward != flow.has(Flow::REVERSED) { CLI } else { SVR };
+            return Some((Id { index: prep.hint, generation: flow.generation }, from));
+        }
+        self.find(prep)
+    }
+
+    /// The flow of a packet and the side that sent it.
+    pub(crate) fn find(&self, prep: &Prepared) -> Option<(Id, usize)> {
+        let mut from = CLI;
+        let value = self.table.find(prep.hash, |value| {
+            let index = value & !ALT;
+            if value & ALT != 0 {
+                // The server's packets, under the tuple the SND callbacks made of the first SYN.
+                return match self.alternate.get(&index) {
+                    Some((key, client_forward)) if *key == prep.key && prep.forward != *client_forward => {
+                        from = SVR;
+                        true
+                    }
+                    _ => false,
+                };
+            }
+            let Some(flow) = self.flows.at(index) else { return false };
+            if flow.key != prep.key {
+                return false;
+            }
+            // Equal ends: always the client's.
+            let client_forward = !flow.has(Flow::REVERSED);
+            from = if prep.forward == client_forward { CLI } else { SVR };
+            from == CLI || !flow.has(Flow::ALT_KEY)
+        })?;
+        Some((self.flows.id_of(value & !ALT)?, from))
+    }
+
+    /// The server's packets carry the tuple the SND callbacks made of the first SYN: a second table entry.
+    pub(super) fn rekey_server(&mut self, id: Id, at: usize) {
+        let parsed = self.prepared[at].parsed;
+        let (key, forward) = Prepared::key_of(&parsed);
+        let Some(flow) = self.flows.get(id) else { return };
+        if flow.key == key {
+            return;
+        }
+        let hash = self.hasher.short(&key);
+        self.alternate.insert(id.index, (key, forward));
+        let State { table, flows, hasher, alternate, .. } = self;
+        if table.insert(hash, id.index | ALT, |v| hash_of(flows, alternate, hasher, v)).is_err() {
+            self.alternate.remove(&id.index);
+            self.stats.no_memory += 1;
+            return;
+        }
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.set(Flow::ALT_KEY);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Opening flows: which listeners want the packet's flow, room for it, its record and its sockets.
+
+use super::listener::Kind;
+use super::lookup::hash_of;
+use super::socket::{FlowSocket, NO_SOCKET};
+use super::state::{Monitor, State};
+use super::event::{ON_CONN_START, ON_STATE_CHANGE};
+use crate::flow::arena::Id;
+use crate::flow::record::{CLI, Flow, SVR};
+use crate::flow::token::Token;
+use crate::tcp::machine::{self, Segment};
+use crate::tcp::side::Side;
+
+impl Monitor {
+    /// Makes a flow for the packet `at`, if a listener wants it and there is room.
+    pub(super) fn open(&self, t: &mut Token, at: usize, from: usize) -> Option<Id> {
+        let wanted = self.state(t).accepting().len();
+        if wanted == 0 {
+            return None;
+        }
+        if !self.make_room(t, wanted as u32) {
+            self.state(t).stats.flows_refused += 1;
+            return None;
+        }
+        self.refresh_views(t);
+        let st = self.state(t);
+        let listeners = st.accepting();
+        let opened = self.attach(st, at, from, &listeners);
+        match opened {
+            Some(id) => {
+                self.flow_count.store(st.stats.flows_now as u32, std::sync::atomic::Ordering::Relaxed);
+                Some(id)
+            }
+            None => {
+                st.stats.flows_refused += 1;
+                None
+            }
+        }
+    }
+
+    fn attach(&self, st: &mut State, at: usize, from: usize, listeners: &[usize]) -> Option<Id> {
+        let prep = st.prepared[at];
+        let mut ids = Vec::with_capacity(listeners.len());
+        {
+            let mut setup = self.setup.lock();
+            for _ in listeners {
+                match setup.ids.alloc() {
+                    Some(id) if st.sockets.reserve(id) => ids.push(id),
+                    got => {
+                        ids.extend(got);
+                        for id in ids.drain(..) {
+                            setup.ids.free(id);
+                        }
+                        return None;
+                    }
+                }
+            }
+        }
+        let mut flow = Flow { key: prep.key, last_seen: st.now_ms as u32, socket: ids.first().copied()?, ..Flow::default() };
+        // The canonical key is the same both ways; remember which end is the client's.
+        if prep.forward != (from == CLI) {
+            flow.set(Flow::REVERSED);
+        }
+        flow.sides[CLI].set(Side::ATTACHED);
+        for side in [CLI, SVR] {
+            if listeners.iter().all(|&l| st.views[l].buffer[side] == Some(0)) {
+                flow.sides[side].set(Side::NO_BUFFER);
+            }
+        }
+        for &l in listeners {
+            flow.interest |= st.sets.get(st.views[l].set).map_or(0, |s| s.interest);
+        }
+        let room = st.flows.insert(flow).ok().and_then(|id| {
+            let State { table, flows, hasher, alternate, .. } = st;
+            let hash = |value: u32| hash_of(flows, alternate, hasher, value);
+            if table.insert(prep.hash, id.index, hash).is_ok() {
+                return Some(id);
+            }
+            flows.remove(id);
+            None
+        });
+        let Some(id) = room else {
+            st.stats.no_memory += 1;
+            let mut setup = self.setup.lock();
+            for id in ids.drain(..) {
+                            setup.ids.free(id);
+                        }
+            return None;
+        };
+        for (n, &l) in listeners.iter().enumerate() {
+            let set = st.views[l].set;
+            st.sets.share(set);
+            let socket = FlowSocket {
+                flow: id,
+                next: ids.get(n + 1).copied().unwrap_or(NO_SOCKET),
+                set,
+                follows: st.views[l].follows_mask(),
+                live: true,
+                ..FlowSocket::default()
+            };
+            st.sockets.put(ids[n], socket);
+        }
+        for side in [CLI, SVR] {
+            let largest = listeners.iter().filter_map(|&l| st.views[l].buffer[side]).max().unwrap_or(0);
+            let default = listeners.iter().any(|&l| st.views[l].buffer[side].is_none());
+            let size = if default { largest.max(st.rmem) } else { largest };
+            if size > 0
+                && size != st.rmem
+                && let Some(cold) = st.cold_of(id, side)
+            {
+                cold.stream.resize(0, size);
+            }
+        }
+        if let Some(timeout) = self.settings.timeout_ms {
+            st.arm(id, st.now_ms + timeout as u64, &self.settings);
+        }
+        if let Some(ages) = &mut st.ages {
+            ages.add(id, st.now_ms as u32);
+        }
+        st.stats.flows_created += 1;
+        st.stats.flows_now += 1;
+        st.stats.flows_peak = st.stats.flows_peak.max(st.stats.flows_now);
+        Some(id)
+    }
+}
+
+impl State {
+    /// Listeners (by view) whose SYN filter accepts the packet in process.
+    fn accepting(&self) -> Vec<usize> {
+        let wants = |l: &super::listener::ListenerView| {
+            l.kind == Kind::Stream && l.syn.as_ref().is_none_or(|f| f.matches(self.filter_input()))
+        };
+        self.views.iter().enumerate().filter(|(_, l)| wants(l)).map(|(n, _)| n).collect()
+    }
+
+    /// Starts a flow in the middle (X3): both sides exist at once. The events that tell of it.
+    pub(super) fn pick_up(&mut self, id: Id, from: usize, seg: &Segment) -> u16 {
+        let Some(flow) = self.flows.get_mut(id) else { return 0 };
+        flow.set(Flow::MIDSTREAM);
+        flow.sides[SVR].set(Side::ATTACHED);
+        let (x, y) = flow.pair(from);
+        machine::midstream(x, y, seg);
+        ON_CONN_START | ON_STATE_CHANGE
+    }
+}
