@@ -44,8 +44,8 @@ impl Bucket {
         // Eight at a time is what one vector compare does.
         let mut found = 0;
         let mut lanes = [0u8; 8];
-        for way in 0..8 {
-            lanes[way] = if self.tags[way] == tag { 1 << way } else { 0 };
+        for (way, (lane, &held)) in lanes.iter_mut().zip(&self.tags).enumerate() {
+            *lane = if held == tag { 1 << way } else { 0 };
         }
         for lane in lanes {
             found |= u32::from(lane);

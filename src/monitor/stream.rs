@@ -555,10 +555,8 @@ fn accept(y: &mut Side, cold: &mut Cold, off: u64, bytes: &[u8], wire: usize, to
             later = true;
         }
     }
-    if cold.stream.has_hole() {
-        if !had_hole {
-            y.clear(Side::HEARD);
-        }
+    if cold.stream.has_hole() && !had_hole {
+        y.clear(Side::HEARD);
     }
     Found { piece: Piece::Stored(accepted.consumed), stored: accepted.stored, refused: accepted.refused, memory, later }
 }
