@@ -102,7 +102,8 @@ impl Source {
     /// Records that were no packets, and the messages about them.
     pub fn skipped(&self) -> (u64, Vec<String>) {
         let Input::Replay(replay, ..) = &self.input else { return (0, Vec::new()) };
-        let mut messages: Vec<String> = replay.readers().iter().filter_map(|r| r.warning()).map(str::to_owned).collect();
+        let mut messages: Vec<String> =
+            replay.readers().iter().filter_map(|r| r.warning()).map(str::to_owned).collect();
         messages.extend(replay.warning().map(str::to_owned));
         (replay.readers().iter().map(|r| r.skipped().total()).sum(), messages)
     }

@@ -141,7 +141,15 @@ impl Monitor {
     }
 
     /// Calls a node's own callback; `raised` is what its filter raised.
-    fn enter(&self, t: &mut Token, set: u32, at: u16, sock: u32, side: usize, mut raised: Vec<u16>) -> Option<Frame> {
+    fn enter(
+        &self,
+        t: &mut Token,
+        set: u32,
+        at: u16,
+        sock: u32,
+        side: usize,
+        mut raised: Vec<u16>,
+    ) -> Option<Frame> {
         let node = *self.state(t).sets.get(set)?.node(at)?;
         if let Some(callback) = node.callback {
             self.begin_raising(t, set, at);

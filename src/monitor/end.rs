@@ -26,7 +26,11 @@ impl Monitor {
         let outer = st.cur.active;
         st.cur.active = false;
         if !silent {
-            let due = if self.state(t).flows.get(id).is_some_and(|f| f.has(Flow::SVR_DUE_FIRST)) { SVR } else { CLI };
+            let due = if self.state(t).flows.get(id).is_some_and(|f| f.has(Flow::SVR_DUE_FIRST)) {
+                SVR
+            } else {
+                CLI
+            };
             for side in [due, 1 - due] {
                 self.settle(t, id, side);
             }
@@ -68,7 +72,8 @@ impl Monitor {
     fn free_flow(&self, st: &mut State, id: Id) {
         let Some(flow) = st.flows.get(id) else { return };
         let hash = st.hasher.short(&flow.key);
-        let (flags, mut socket, cold) = (flow.flags, flow.socket, [flow.sides[CLI].cold, flow.sides[SVR].cold]);
+        let (flags, mut socket, cold) =
+            (flow.flags, flow.socket, [flow.sides[CLI].cold, flow.sides[SVR].cold]);
         st.table.remove(hash, id.index);
         if flags & Flow::ALT_KEY != 0
             && let Some((key, _)) = st.alternate.remove(&id.index)

@@ -96,7 +96,14 @@ impl Monitor {
     }
 
     /// Asks a closure; `false` when it is already being asked.
-    pub(super) fn ask_native(&self, t: &mut Token, number: u32, sock: u32, side: usize, event: EventId) -> bool {
+    pub(super) fn ask_native(
+        &self,
+        t: &mut Token,
+        number: u32,
+        sock: u32,
+        side: usize,
+        event: EventId,
+    ) -> bool {
         let taken = self.state(t).natives.filters.get_mut(number as usize).and_then(Option::take);
         let Some(mut filter) = taken else { return false };
         let answer = filter(self, t, Call { sock, side, event });

@@ -1,8 +1,8 @@
 //! Options of monitor sockets, user contexts, addresses (monitor.md §1.5, §1.9, §6.8 as changed by D3, D9).
 
-use super::hookset::Callback;
 use super::event::{EventId, Hook};
 use super::forest::FOREST;
+use super::hookset::Callback;
 use super::socket::NO_SOCKET;
 use super::state::Monitor;
 use super::{Errno, Result};
@@ -35,7 +35,13 @@ impl Monitor {
     }
 
     /// Registers a callback on a listener: flows opened later have it. `None`: the id is no listener's.
-    pub fn register_on_listener(&self, sock: u32, hook: Hook, event: EventId, cb: Option<Callback>) -> Option<Result<()>> {
+    pub fn register_on_listener(
+        &self,
+        sock: u32,
+        hook: Hook,
+        event: EventId,
+        cb: Option<Callback>,
+    ) -> Option<Result<()>> {
         // The forest first: its lock is never taken inside the set-up lock by anyone else either.
         let forest = FOREST.read();
         self.setup.lock().get(sock)?;
@@ -51,7 +57,14 @@ impl Monitor {
     }
 
     /// Registers a callback on one flow's socket: a set of its own from now on (copy on write).
-    pub fn register_on_flow(&self, t: &mut Token, sock: u32, hook: Hook, event: EventId, cb: Option<Callback>) -> Result<()> {
+    pub fn register_on_flow(
+        &self,
+        t: &mut Token,
+        sock: u32,
+        hook: Hook,
+        event: EventId,
+        cb: Option<Callback>,
+    ) -> Result<()> {
         let st = self.state(t);
         let socket = st.sockets.get(sock).ok_or(Errno(libc::EINVAL))?;
         let (old, flow) = (socket.set, socket.flow);
@@ -125,7 +138,8 @@ impl Monitor {
             if let Some(cold) = st.cold.get_mut(s.cold) {
                 let held = cold.stream.allocated_bytes() as u64;
                 cold.stream.disable();
-                st.stream_memory = st.stream_memory.saturating_sub(held - cold.stream.allocated_bytes() as u64);
+                st.stream_memory =
+                    st.stream_memory.saturating_sub(held - cold.stream.allocated_bytes() as u64);
             }
             return Ok(());
         }

@@ -199,7 +199,15 @@ impl Monitor {
     }
 
     /// `mtcp_setlastpkt`: edits the packet in process, then recomputes the checksums asked for.
-    pub fn edit_packet(&self, t: &mut Token, area: Area, off: usize, edit: Edit<'_>, ip: bool, tcp: bool) -> Result<()> {
+    pub fn edit_packet(
+        &self,
+        t: &mut Token,
+        area: Area,
+        off: usize,
+        edit: Edit<'_>,
+        ip: bool,
+        tcp: bool,
+    ) -> Result<()> {
         let st = self.state(t);
         if !st.cur.active {
             return Err(Errno(libc::ENODATA));
@@ -238,7 +246,9 @@ impl Monitor {
             let new_size = size as isize + delta;
             let header_ok = min == 0 || (off >= min && delta % 4 == 0 && (20..=60).contains(&new_size));
             let new_len = p.ip_len as isize + delta;
-            if !header_ok || !(20..=MOST_FRAME as isize).contains(&new_len) || frame_len as isize + delta > MOST_FRAME as isize
+            if !header_ok
+                || !(20..=MOST_FRAME as isize).contains(&new_len)
+                || frame_len as isize + delta > MOST_FRAME as isize
             {
                 return Err(Errno(libc::EINVAL));
             }

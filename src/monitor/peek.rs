@@ -36,7 +36,13 @@ impl State {
 
 impl Monitor {
     /// `mtcp_peek`: bytes copied; `Err(missing)` inside: so many bytes are gone, the offset is behind them now.
-    pub fn peek(&self, t: &mut Token, sock: u32, side: usize, out: &mut [u8]) -> Result<std::result::Result<usize, u64>> {
+    pub fn peek(
+        &self,
+        t: &mut Token,
+        sock: u32,
+        side: usize,
+        out: &mut [u8],
+    ) -> Result<std::result::Result<usize, u64>> {
         let st = self.state(t);
         let off = st.sockets.get(sock).ok_or(Errno(libc::EBADF))?.peeked[side];
         let flow = st.flow_of(sock).ok_or(Errno(libc::EBADF))?;
@@ -102,7 +108,13 @@ impl Monitor {
     }
 
     /// MOS_FRAGINFO_*BUF: the stored fragments, ascending, at most `out.len()`; `None`: the side has no buffer.
-    pub fn fragments(&self, t: &mut Token, sock: u32, side: usize, mut each: impl FnMut(u64, u64) -> bool) -> Option<()> {
+    pub fn fragments(
+        &self,
+        t: &mut Token,
+        sock: u32,
+        side: usize,
+        mut each: impl FnMut(u64, u64) -> bool,
+    ) -> Option<()> {
         let st = self.state(t);
         let s = &st.flow_of(sock)?.sides[side];
         let cold = st.cold.get(s.cold)?;

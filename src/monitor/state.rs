@@ -18,9 +18,9 @@ use crate::flow::slab::Slab;
 use crate::flow::table::Table;
 use crate::flow::token::{Token, TokenCell};
 use crate::flow::wheel::Wheel;
+use crate::io::replay::RxFrame;
 use crate::io::source::Source;
 use crate::net::prepare::Prepared;
-use crate::io::replay::RxFrame;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -222,7 +222,15 @@ impl Monitor {
 
     /// Calls an application's callback. Nothing may be borrowed: the token sees to it.
     #[inline]
-    pub fn call(&self, token: &mut Token, callback: Callback, sock: u32, side: usize, event: EventId, arg: usize) {
+    pub fn call(
+        &self,
+        token: &mut Token,
+        callback: Callback,
+        sock: u32,
+        side: usize,
+        event: EventId,
+        arg: usize,
+    ) {
         match callback {
             Callback::Foreign(function) => {
                 let outer = self.in_callout.swap_relaxed(true);

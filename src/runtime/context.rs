@@ -107,8 +107,9 @@ impl Context {
             return Err(Errno(libc::EEXIST));
         }
         let run = context.clone();
-        let spawned =
-            std::thread::Builder::new().name(format!("mos-{core}")).spawn(move || core_loop::run(run, &devices));
+        let spawned = std::thread::Builder::new()
+            .name(format!("mos-{core}"))
+            .spawn(move || core_loop::run(run, &devices));
         match spawned {
             Ok(thread) => {
                 *context.thread.lock() = Some(thread);

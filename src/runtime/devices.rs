@@ -123,7 +123,8 @@ impl Devices {
             return Ok(Output::File(shared));
         }
         let name = &self.names[n];
-        let writer = CaptureWriter::create(name).map_err(|e| format!("cannot write the capture '{name}': {e}"))?;
+        let writer =
+            CaptureWriter::create(name).map_err(|e| format!("cannot write the capture '{name}': {e}"))?;
         let shared = Arc::new(Mutex::new(writer));
         writers[n] = Some(Arc::downgrade(&shared));
         Ok(Output::File(shared))

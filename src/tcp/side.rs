@@ -169,7 +169,9 @@ impl Side {
     /// Whether this host acknowledged bytes beyond its in-order tail: bytes it received and the tap did not.
     #[inline]
     pub fn acked_ahead(&self) -> bool {
-        self.has(Side::ACKED | Side::IRS) && (self.last_ack.wrapping_sub(self.rcv_nxt) as i32) > 0 && self.state.receives()
+        self.has(Side::ACKED | Side::IRS)
+            && (self.last_ack.wrapping_sub(self.rcv_nxt) as i32) > 0
+            && self.state.receives()
     }
 
     /// Offset of the highest acknowledgement this host sent, when it sent one.
