@@ -1,6 +1,6 @@
 # make build      the shared and the static library, optimised as a whole
 # make demo       midstat on the capture that ships in tests/data
-# make test       everything: Rust tests, then the C side
+# make test       everything: Rust tests, the C side, C programs under valgrind
 # make bench      the benchmark table
 # make install    to $(DESTDIR)$(PREFIX)
 # make compat-tree DEST=DIR   the tree that applications written for mOS expect
@@ -32,8 +32,7 @@ demo: build
 	@examples/midstat/midstat -f examples/midstat/mos.conf
 
 test: build
-	$(CARGO) test
-	scripts/test-c.sh $(LIBDIR)
+	@CARGO='$(CARGO)' scripts/test.sh $(LIBDIR)
 
 bench: build
 	python3 benches/run.py $(LIBDIR)

@@ -171,8 +171,8 @@ enum mos_socket_opts {
  * member, offsets in the stream: 0 is the first byte after the SYN.
  */
 struct tcp_buf_info {
-	uint32_t tcpbi_init_seq;                /* sequence number of the SYN */
-	uint32_t tcpbi_last_byte_read;          /* how far this socket has peeked */
+	uint32_t tcpbi_init_seq;                /* sequence number of the first byte: SYN's + 1 */
+	uint32_t tcpbi_last_byte_read;          /* eviction limit: what precedes may be overwritten */
 	uint32_t tcpbi_next_byte_expected;      /* end of the in-order bytes */
 	uint32_t tcpbi_last_byte_received;      /* end of all bytes, also out of order */
 };

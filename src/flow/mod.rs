@@ -14,9 +14,6 @@ pub mod table;
 pub mod token;
 pub mod wheel;
 
-#[cfg(test)]
-mod measure;
-
 pub use arena::{Arena, Id, Record};
 pub use hash::FlowHash;
 pub use ids::IdSpace;

@@ -30,11 +30,14 @@ pub struct PortCounters {
     pub tx_bytes: u64,
 }
 
-/// Packets written by hand, for tests and programs that bring their own: `(time in ns, device, frame)`.
+/// Packets that arrive together: the time in ns, and each one's device and frame.
+pub type Together = (u64, Vec<(u8, Vec<u8>)>);
+
+/// Packets written by hand, for tests and programs that bring their own.
 #[derive(Debug, Default)]
 pub struct Script {
     /// Iterations that wait.
-    pub waiting: VecDeque<(u64, Vec<(u8, Vec<u8>)>)>,
+    pub waiting: VecDeque<Together>,
     frames: Vec<Vec<u8>>,
 }
 

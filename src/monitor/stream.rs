@@ -584,10 +584,8 @@ fn accept(
             later = true;
         }
     }
-    if cold.stream.has_hole() {
-        if !had_hole {
-            y.clear(Side::HEARD);
-        }
+    if cold.stream.has_hole() && !had_hole {
+        y.clear(Side::HEARD);
     }
     Found {
         piece: Piece::Stored(accepted.consumed),

@@ -2,6 +2,7 @@
 //! endpoint-io.md, D14, D18).
 
 use super::core_loop;
+use super::enter;
 use super::registry;
 use super::sync::{Baton, Condvar, Mutex};
 use crate::config::Config;
@@ -11,7 +12,7 @@ use crate::monitor::state::ForeignCalls;
 use crate::monitor::{Errno, Monitor, Result, Settings};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, ThreadId};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// One core's context.
@@ -25,8 +26,8 @@ pub struct Context {
     pub baton: Baton,
     /// The configuration it was made with.
     pub config: Arc<Config>,
-    /// The thread that made it.
-    pub creator: ThreadId,
+    /// Number of the thread that made it.
+    pub creator: u64,
     /// The application has set it up: packets may flow.
     pub ready: AtomicBool,
     /// Last call that set something up.
@@ -61,16 +62,28 @@ pub fn settings_of(config: &Config) -> Settings {
 impl Context {
     /// Makes a context that is not known to the process and has no thread: the caller drives it.
     pub fn detached(core: usize, config: Arc<Config>, foreign: ForeignCalls, source: Source) -> Context {
+        let settings = settings_of(&config);
+        Self::with_settings(core, config, settings, foreign, source)
+    }
+
+    /// As [`detached`](Self::detached), with other settings than the configuration's.
+    pub fn with_settings(
+        core: usize,
+        config: Arc<Config>,
+        settings: Settings,
+        foreign: ForeignCalls,
+        source: Source,
+    ) -> Context {
         let hasher = match std::env::var("MOS_HASH_SEED").ok().and_then(|s| s.parse().ok()) {
             Some(seed) => FlowHash::with_seed(seed),
             None => FlowHash::random(),
         };
         Context {
             core,
-            monitor: Monitor::new(registry::handle(core), settings_of(&config), foreign, hasher, source),
+            monitor: Monitor::new(registry::handle(core), settings, foreign, hasher, source),
             baton: Baton::default(),
             config,
-            creator: std::thread::current().id(),
+            creator: enter::thread_number(),
             ready: AtomicBool::new(false),
             last_setup: Mutex::new(None),
             stop: AtomicBool::new(false),
@@ -152,7 +165,7 @@ impl Context {
         drop(finished);
         let thread = self.thread.lock().take();
         if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
+            && !enter::in_library()
         {
             // A panic of the core's thread has been counted where it was caught.
             let _ = thread.join();

@@ -107,7 +107,7 @@ impl Devices {
             readers.push(reader.lock().duplicate().map_err(|e| e.to_string())?);
         }
         let devices: Vec<u8> = self.inputs.iter().map(|(n, _)| *n as u8).collect();
-        let replay = Replay::new(readers, self.options.clone()).map_err(|e| e.to_string())?;
+        let replay = Replay::new(readers, self.options).map_err(|e| e.to_string())?;
         let steer: Option<Steer> = if cores > 1 {
             let rss = self.rss;
             Some(Box::new(move |frame: &[u8]| core_of(&rss, frame, cores) == rank))

@@ -9,13 +9,25 @@ use crate::flow::token::Token;
 use crate::monitor::{Errno, Result};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 thread_local! {
     /// The context whose round this thread is running.
     static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
     /// This thread is inside the library on behalf of a call from outside.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// See [`thread_number`].
+    static NUMBER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A number that is the calling thread's alone. Unlike `std::thread::current`, nothing is allocated that an
+/// application's main thread would keep to its end.
+pub fn thread_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    if NUMBER.get() == 0 {
+        NUMBER.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
+    }
+    NUMBER.get()
 }
 
 /// Marks the calling thread as running a context's rounds until dropped.

@@ -4,6 +4,7 @@
 
 use super::registry;
 use parking_lot::Mutex;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -15,6 +16,11 @@ static PIPE: AtomicI32 = AtomicI32::new(-1);
 /// The application's handler by address; 0: none.
 static HANDLER: AtomicUsize = AtomicUsize::new(0);
 static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
+
+thread_local! {
+    /// The calling thread is the one that runs handlers.
+    static SERVES: Cell<bool> = const { Cell::new(false) };
+}
 
 const INTERRUPTED: u8 = 1;
 const QUIT: u8 = 0;
@@ -62,6 +68,7 @@ pub fn install(call: fn(usize, i32)) {
 }
 
 fn serve(mut pipe: File, call: fn(usize, i32)) {
+    SERVES.set(true);
     let mut byte = [QUIT];
     while pipe.read_exact(&mut byte).is_ok() && byte[0] != QUIT {
         match HANDLER.load(Ordering::Acquire) {
@@ -84,7 +91,7 @@ pub fn set_handler(handler: usize) -> usize {
 pub fn remove() {
     let mut thread = THREAD.lock();
     let Some(handle) = thread.take() else { return };
-    if handle.thread().id() == std::thread::current().id() {
+    if SERVES.get() {
         *thread = Some(handle);
         return;
     }

@@ -29,7 +29,11 @@ fn c102_registration_matrix() {
             };
             for (hook, legal) in hooks.into_iter().zip(legal) {
                 let expected = if legal { (0, 0) } else { INVALID };
-                assert_eq!(lab.api.register(sock, event, hook, callback(0, hook)), expected, "{event} {hook:#x}");
+                assert_eq!(
+                    lab.api.register(sock, event, hook, callback(0, hook)),
+                    expected,
+                    "{event} {hook:#x}"
+                );
             }
         }
     }
@@ -412,9 +416,8 @@ fn c131_user_context() {
     });
     lab.on(".END", |c| c.api.uctx(c.sock).0.to_string());
     lab.handshake();
-    lab.packet(c(R, 0)).gives(
-        "sc.PKT sc.ST | rv.PKT rv.ST | rv.ST rv.END=8 sv.ST sv.END=8 | rc.ST rc.END=8 sc.ST sc.END=8",
-    );
+    lab.packet(c(R, 0))
+        .gives("sc.PKT sc.ST | rv.PKT rv.ST | rv.ST rv.END=8 sv.ST sv.END=8 | rc.ST rc.END=8 sc.ST sc.END=8");
     lab.no_handlers();
     lab.on("sc.START", |c| c.api.uctx(c.sock).0.to_string());
     lab.packet(syn()).gives("sc.PKT sc.START=0 sc.ST | rv.PKT rv.START rv.ST");

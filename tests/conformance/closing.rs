@@ -203,9 +203,8 @@ fn c80_idle() {
     let mut lab = Lab::established();
     lab.on(".END", |c| c.api.lastpkt(c.sock).map_or_else(crate::calls::name_of, |_| "packet".into()));
     lab.until(29_999).gives("");
-    lab.until(30_000).gives(
-        "rc.ST rc.END=EACCES sc.ST sc.END=EACCES | rv.ST rv.END=EACCES sv.ST sv.END=EACCES",
-    );
+    lab.until(30_000)
+        .gives("rc.ST rc.END=EACCES sc.ST sc.END=EACCES | rv.ST rv.END=EACCES sv.ST sv.END=EACCES");
 }
 
 #[test]
@@ -217,11 +216,13 @@ fn c81_an_older_flow_does_not_delay_a_younger_one() {
     lab.on(".END", move |c| if c.sock == younger { "younger" } else { "older" });
     lab.at(20_000).feed([data(0, bytes(10))]);
     lab.until(30_999).gives("");
-    lab.until(31_000).only(|t| t.contains("END")).gives(
-        "rc.END=younger sc.END=younger rv.END=younger sv.END=younger",
-    );
+    lab.until(31_000)
+        .only(|t| t.contains("END"))
+        .gives("rc.END=younger sc.END=younger rv.END=younger sv.END=younger");
     lab.until(49_999).gives("");
-    lab.until(50_000).only(|t| t.contains("END")).gives("rc.END=older sc.END=older rv.END=older sv.END=older");
+    lab.until(50_000)
+        .only(|t| t.contains("END"))
+        .gives("rc.END=older sc.END=older rv.END=older sv.END=older");
 }
 
 #[test]
@@ -298,6 +299,7 @@ fn c87_no_timeout() {
     assert_eq!(lab.api.connections(), 500);
     lab.packet(data(0, "HELLO").port(250)).gives("sc.PKT | rv.PKT | nv.NEW");
     for port in 1..=500 {
-        lab.packet(c(R, if port == 250 { 5 } else { 0 }).port(port)).gives("sc.PKT sc.ST | rv.PKT rv.ST | KILL(v,c)");
+        lab.packet(c(R, if port == 250 { 5 } else { 0 }).port(port))
+            .gives("sc.PKT sc.ST | rv.PKT rv.ST | KILL(v,c)");
     }
 }

@@ -27,7 +27,15 @@ fn c88_order_of_two_monitors() {
 fn c89_packets_without_flow() {
     let mut lab = Lab::bare(|_| {});
     let (a, b) = (lab.listen(), lab.listen());
-    lab.on("nb.ORPH", move |c| if c.sock == a { "a" } else if c.sock == b { "b" } else { "?" });
+    lab.on("nb.ORPH", move |c| {
+        if c.sock == a {
+            "a"
+        } else if c.sock == b {
+            "b"
+        } else {
+            "?"
+        }
+    });
     for packet in [data(0, "x"), syn_ack(), c(F | A, 0), c(R, 0)] {
         lab.packet(packet).gives("A:nb.ORPH=a B:nb.ORPH=b");
         assert_eq!(lab.sent(), 1);
@@ -194,9 +202,11 @@ fn right_ip(f: &mut [u8]) {
 
 #[test]
 fn c99_odd_frames() {
-    let total = |len: u8| move |f: &mut Vec<u8>| {
-        f[17] = len;
-        right_ip(f);
+    let total = |len: u8| {
+        move |f: &mut Vec<u8>| {
+            f[17] = len;
+            right_ip(f);
+        }
     };
     let version = |f: &mut Vec<u8>| {
         f[14] = 0x65;
