@@ -33,9 +33,12 @@ fn d1_a_side_that_is_neither() {
     let mut lab = Lab::established();
     lab.feed([data(0, "HELLO")]);
     for side in [BOTH, 3, -1, i32::MIN] {
-        let (peek, ppeek) =
-            lab.ask(|api| (api.peek(lab.sock(), side, 5), api.ppeek(lab.sock(), side, 5, 0)));
-        assert_eq!((peek.to_string().as_str(), ppeek.to_string().as_str()), ("-1/EINVAL", "-1/EINVAL"), "{side}");
+        let (peek, ppeek) = lab.ask(|api| (api.peek(lab.sock(), side, 5), api.ppeek(lab.sock(), side, 5, 0)));
+        assert_eq!(
+            (peek.to_string().as_str(), ppeek.to_string().as_str()),
+            ("-1/EINVAL", "-1/EINVAL"),
+            "{side}"
+        );
     }
     // A side that has received nothing: nothing unread.
     assert_eq!(lab.ask(|api| api.peek(lab.sock(), CLI, 5)).to_string(), "0");
@@ -93,6 +96,20 @@ fn d3_siblings_in_registration_order() {
         lab.register(sock, all[at], MOS_HK_SND);
     }
     lab.packet(syn()).gives("c?c sc.c c?a sc.a c?d sc.d c?b sc.b");
+}
+
+#[test]
+fn d3_raw_edits_come_before_the_flow_is_found() {
+    let mut lab = Lab::bare(|_| {});
+    let listener = lab.listen();
+    assert_eq!(lab.api.bind(listener, Some("dst port 80"), None), (0, 0));
+    lab.listen_raw();
+    lab.on("B:nb.PKT", |c| {
+        let sums = MOS_UPDATE_TCP_CHKSUM;
+        said(c.api.setlastpkt(c.sock, 2, &80u16.to_be_bytes(), MOS_OVERWRITE | MOS_TCP_HDR | sums))
+    });
+    lab.packet(syn().server_port(81)).gives("B:nb.PKT=0 A{ SYN1 }");
+    assert_eq!(seen(&lab.to_server()[0]).dst, SERVER);
 }
 
 #[test]
@@ -264,9 +281,9 @@ fn d7_sides_are_whole_in_every_end_callback() {
         let bytes = |side| c.api.ppeek(c.sock, side, 5, 0).to_string();
         format!("{}{}{}", bytes(CLI), bytes(SVR), c.api.uctx(c.sock).0)
     });
-    lab.packet(c(R, 5)).only(|t| t.contains("END")).gives(
-        "rv.END=WORLDHELLO1 sv.END=WORLDHELLO2 rc.END=WORLDHELLO3 sc.END=WORLDHELLO4",
-    );
+    lab.packet(c(R, 5))
+        .only(|t| t.contains("END"))
+        .gives("rv.END=WORLDHELLO1 sv.END=WORLDHELLO2 rc.END=WORLDHELLO3 sc.END=WORLDHELLO4");
 }
 
 #[test]
@@ -320,6 +337,52 @@ fn d8_window_until_one_is_known() {
     lab.feed([syn(), ack()]);
     lab.packet(data(65_536, bytes(10))).gives("sc.PKT | nv.ERR | rv.PKT");
     lab.packet(data(65_526, bytes(10))).gives("sc.PKT | rv.PKT");
+}
+
+#[test]
+fn d8_out_of_order_stamps_do_not_count_as_recent() {
+    let mut lab = Lab::new();
+    lab.feed([syn().stamp(100, 0), syn_ack().stamp(900, 100), ack().stamp(101, 900)]);
+    lab.feed([data(20, bytes(10)).stamp(300, 900)]);
+    // RFC 7323 4.3: the segment before did not begin at or below the last ACK sent.
+    lab.packet(data(0, bytes(10)).stamp(250, 900)).gives("sc.PKT | rv.PKT | nv.NEW");
+    lab.packet(data(10, bytes(10)).stamp(200, 900)).gives("sc.PKT | rv.PKT");
+    // Acknowledged now; stamps wrap.
+    lab.feed([s(A, 0).acks(10).stamp(950, 250), data(10, bytes(10)).stamp(u32::MAX / 2, 950)]);
+    lab.feed([s(A, 0).acks(30).stamp(951, 300), data(30, "x").stamp(u32::MAX - 9, 951)]);
+    lab.feed([s(A, 0).acks(31).stamp(952, 300)]);
+    lab.packet(data(31, "y").stamp(5, 951)).gives("sc.PKT | rv.PKT | nv.NEW");
+}
+
+#[test]
+fn d8_new_syn_with_a_newer_stamp() {
+    let mut lab = Lab::with(|mos| mos.tcp_tw_interval = 5);
+    lab.feed([syn().stamp(100, 0), syn_ack().stamp(900, 100), ack().stamp(101, 900)]);
+    lab.feed([c(F | A, 0).stamp(102, 900), s(A, 0).acks(1).stamp(901, 102)]);
+    // An ISN before the old stream's end.
+    lab.packet(syn().seq(500).stamp(90, 0)).gives("sc.PKT | rv.PKT");
+    let tokens = lab.packet(syn().seq(500).stamp(5000, 0)).tokens();
+    assert_eq!(tokens[8..].join(" "), "sc.PKT sc.START sc.ST rv.PKT rv.START rv.ST");
+}
+
+#[test]
+fn d8_time_wait_ends_without_an_idle_timeout() {
+    let mut lab = Lab::established_with(|mos| {
+        mos.tcp_timeout = -1;
+        mos.tcp_tw_interval = 2;
+    });
+    lab.feed([c(F | A, 0), s(F | A, 0).acks(1), c(A, 1).acks(1)]);
+    lab.until(1999).gives("");
+    lab.until(2000).gives("KILL(c,v)");
+}
+
+#[test]
+fn d8_a_packet_refreshes_time_wait() {
+    let mut lab = Lab::established_with(|mos| mos.tcp_tw_interval = 2);
+    lab.feed([c(F | A, 0), s(F | A, 0).acks(1), c(A, 1).acks(1)]);
+    lab.at(1500).packet(s(F | A, 0).acks(1)).gives("sv.PKT | rc.PKT rc.REX");
+    lab.until(3499).gives("");
+    lab.until(3500).gives("KILL(c,v)");
 }
 
 #[test]
@@ -386,8 +449,12 @@ fn d9_chomp_and_insert() {
 
     let mut lab = Lab::established();
     lab.sent();
-    lab.once("sc.PKT", |c| said(c.api.setlastpkt(c.sock, 5, b", world", MOS_INSERT | MOS_TCP_PAYLOAD | SUMS)));
-    lab.on("rv.PKT", |c| c.api.lastpkt(c.sock).map_or_else(name_of, |p| format!("{},{}", p.ip_len, p.payload.len())));
+    lab.once("sc.PKT", |c| {
+        said(c.api.setlastpkt(c.sock, 5, b", world", MOS_INSERT | MOS_TCP_PAYLOAD | SUMS))
+    });
+    lab.on("rv.PKT", |c| {
+        c.api.lastpkt(c.sock).map_or_else(name_of, |p| format!("{},{}", p.ip_len, p.payload.len()))
+    });
     lab.packet(data(0, "HELLO")).gives("sc.PKT=0 | rv.PKT=52,12 | nv.NEW");
     assert_eq!(seen(&lab.to_server()[0]).payload, b"HELLO, world");
     // More than there is.
@@ -405,10 +472,13 @@ fn d12_lengths_are_checked_before_any_callback() {
         ("ihl below 5", syn().bent(|f| f[14] = 0x44)),
         ("ihl beyond the packet", syn().bent(|f| f[14] = 0x4f)),
         ("tot_len beyond the frame", syn().bent(|f| f[17] = 200)),
-        ("TCP header cut", syn().bent(|f| {
-            f[17] = 30;
-            f.truncate(44);
-        })),
+        (
+            "TCP header cut",
+            syn().bent(|f| {
+                f[17] = 30;
+                f.truncate(44);
+            }),
+        ),
         ("doff below 5", syn().bent(|f| f[46] = 0x40)),
         ("doff beyond the packet", syn().bent(|f| f[46] = 0xf0)),
         ("empty", syn().bent(Vec::clear)),
@@ -515,9 +585,10 @@ fn d13_a_flow_uses_an_id_per_listener() {
     lab.feed([syn().port(1), syn().port(2)]);
     assert_eq!(lab.api.connections(), 2);
     lab.packet(syn().port(3)).gives("A:nb.ORPH B:nb.ORPH");
-    lab.at(5000).packet(syn().port(3)).only(|t| t.contains("START")).gives(
-        "A:sc.START B:sc.START A:rv.START B:rv.START",
-    );
+    lab.at(5000)
+        .packet(syn().port(3))
+        .only(|t| t.contains("START"))
+        .gives("A:sc.START B:sc.START A:rv.START B:rv.START");
     assert_eq!(lab.api.connections(), 2);
 }
 

@@ -38,6 +38,19 @@ fn c121_drop_in_rcv_orphan_raw() {
 }
 
 #[test]
+fn c121_drop_in_rexmit_and_error() {
+    let mut lab = Lab::established();
+    lab.feed([data(0, "HELLO")]);
+    lab.sent();
+    for token in ["rv.REX", "nv.ERR"] {
+        lab.on(token, |c| said(c.api.drop_packet(c.sock)));
+    }
+    lab.packet(data(0, "HELLO")).gives("sc.PKT | rv.REX=0 | rv.PKT");
+    lab.packet(data(70_000, "x")).gives("sc.PKT | nv.ERR=0 | rv.PKT");
+    assert_eq!(lab.sent(), 0);
+}
+
+#[test]
 fn c122_payload_overwritten() {
     for (token, in_ring) in [("sc.PKT", "jello"), ("rv.PKT", "hello")] {
         let mut lab = Lab::established();
@@ -193,6 +206,26 @@ fn c130_sendpkt() {
     assert_eq!((made.src, made.dst, made.flags), (CLIENT, SERVER, F | P | A));
     assert_eq!((made.seq, made.ack), (CLIENT_ISN + 2, SERVER_ISN + 1));
     assert!(out.iter().any(|p| p.payload == b"y"), "the packet in process goes on");
+}
+
+#[test]
+fn c130_sendpkt_towards_the_client() {
+    let mut lab = Lab::established();
+    lab.sent();
+    let raw = lab.listen_raw();
+    assert!(raw > 0);
+    lab.on("A:rc.PKT", |c| {
+        let mut p = no_packet();
+        assert_eq!(c.api.lastpkt_into(c.sock, &mut p), (0, 0));
+        p.seq += 5;
+        let sent = said(c.api.sendpkt(c.sock, &p));
+        // The packet in process is still the current one.
+        format!("{sent},{}", c.api.lastpkt(c.sock).map_or_else(name_of, |p| p.seq.to_string()))
+    });
+    lab.packet(reply(0, "HELLO")).only(|t| t.starts_with("A:rc")).gives("A:rc.PKT=0,5001");
+    let to_client: Vec<u32> = lab.to_client().iter().map(|f| seen(f).seq).collect();
+    assert_eq!((to_client.len(), lab.to_server().len()), (2, 0));
+    assert!(to_client.contains(&5001) && to_client.contains(&5006), "{to_client:?}");
 }
 
 #[test]

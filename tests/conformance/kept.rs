@@ -79,6 +79,17 @@ fn k2_the_server_side_has_the_edited_headers() {
 }
 
 #[test]
+fn k2_judged_again_after_the_snd_callbacks() {
+    let mut lab = Lab::established();
+    lab.once("sc.PKT", |c| {
+        let seq = (CLIENT_ISN + 1 + 70_000).to_be_bytes();
+        said(c.api.setlastpkt(c.sock, 4, &seq, MOS_OVERWRITE | MOS_TCP_HDR | MOS_UPDATE_TCP_CHKSUM))
+    });
+    lab.packet(c(F | P | A, 0).with("HELLO")).gives("sc.PKT=0 sc.ST | nv.ERR | rv.PKT");
+    assert_eq!(lab.states(), "FIN_WAIT_1/ESTABLISHED", "the sender has moved, the receiver has not");
+}
+
+#[test]
 fn k3_peeking_the_receiver() {
     let mut lab = Lab::established();
     lab.feed([data(0, "from client"), reply(0, "from server").acks(11)]);
@@ -105,9 +116,9 @@ fn k5_new_data_once_per_iteration_after_timers_and_expiry() {
     lab.handshake_from(2222);
     lab.at(4000).handshake();
     lab.api.timer(9, 1000, TIMER);
-    lab.at(5000).batch([data(0, "a"), data(1, "b")]).gives(
-        "sc.PKT rv.PKT sc.PKT rv.PKT | timer9 | KILL(c,v) | nv.NEW",
-    );
+    lab.at(5000)
+        .batch([data(0, "a"), data(1, "b")])
+        .gives("sc.PKT rv.PKT sc.PKT rv.PKT | timer9 | KILL(c,v) | nv.NEW");
 }
 
 #[test]
@@ -217,6 +228,23 @@ fn k9_a_stale_context() {
     let null = Api(0);
     assert_eq!(null.socket(STREAM), (-1, libc::EACCES));
     assert_eq!(null.register(0, MOS_ON_PKT_IN, MOS_HK_SND, callback(0, MOS_HK_SND)), (-1, libc::EACCES));
+}
+
+#[test]
+fn k10_buffer_info() {
+    let mut lab = Lab::established();
+    lab.feed([data(0, bytes(10)), data(10, bytes(10))]);
+    let info = |lab: &Lab| {
+        let (ret, i) = lab.ask(|api| api.info(lab.sock(), SVR));
+        assert_eq!((ret, i.tcpbi_init_seq), ((0, 0), CLIENT_ISN + 1));
+        [i.tcpbi_last_byte_read, i.tcpbi_next_byte_expected, i.tcpbi_last_byte_received]
+    };
+    // What may be evicted lags one segment behind the tail (monitor.md §6.7).
+    assert_eq!(info(&lab), [10, 20, 20]);
+    lab.feed([data(40, bytes(10))]);
+    assert_eq!(info(&lab), [20, 20, 50]);
+    let other = TcpBufInfo::default();
+    assert_eq!(lab.ask(|api| api.info(lab.sock(), CLI)), ((-1, libc::ENODATA), other));
 }
 
 #[test]

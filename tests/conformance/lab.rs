@@ -227,6 +227,9 @@ fn take_core() -> usize {
     core
 }
 
+/// A loop iteration to come: its time in nanoseconds, devices and frames.
+type Iteration = (u64, Vec<(u8, Vec<u8>)>);
+
 /// What a step of a test made the library call.
 #[must_use = "say what it gives"]
 #[derive(Debug)]
@@ -458,7 +461,7 @@ impl Lab {
     pub fn batch<P: Into<Frame>>(&mut self, packets: impl IntoIterator<Item = P>) -> Step {
         let frames = packets.into_iter().map(Into::into).map(|f: Frame| (f.dev, f.bytes)).collect();
         let now_ns = self.now_ms * 1_000_000;
-        self.round(Some((now_ns, frames)))
+        self.round((now_ns, frames))
     }
 
     /// Packets nobody asks about, each in a loop iteration of its own.
@@ -483,16 +486,14 @@ impl Lab {
         self.at(ms).batch(Vec::<Frame>::new())
     }
 
-    fn round(&mut self, packets: Option<(u64, Vec<(u8, Vec<u8>)>)>) -> Step {
+    fn round(&mut self, packets: Iteration) -> Step {
         recorder(|r| r.trace.clear());
         let context = self.context.clone();
         {
             let _running = enter::running(&context);
-            if let Some(packets) = packets {
-                self.with_token(|m, t| {
-                    m.state(t).io.script_mut().expect("a script").waiting.push_back(packets);
-                });
-            }
+            self.with_token(|m, t| {
+                m.state(t).io.script_mut().expect("a script").waiting.push_back(packets);
+            });
             let mut between = self.between;
             loop {
                 let waiting = self.with_token(|m, t| {

@@ -145,7 +145,7 @@ impl Packet {
     /// TCP options, padded to whole words.
     pub fn options(mut self, options: &[u8]) -> Self {
         self.options.extend_from_slice(options);
-        while self.options.len() % 4 != 0 {
+        while !self.options.len().is_multiple_of(4) {
             self.options.push(0);
         }
         self
@@ -191,16 +191,6 @@ impl Packet {
             self.src = (addr, port)
         } else {
             self.dst = (addr, port)
-        }
-        self
-    }
-
-    /// Another server address.
-    pub fn server(mut self, addr: [u8; 4], port: u16) -> Self {
-        if self.from_client {
-            self.dst = (addr, port)
-        } else {
-            self.src = (addr, port)
         }
         self
     }
