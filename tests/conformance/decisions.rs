@@ -263,9 +263,6 @@ fn d6_eviction_error_after_the_early_delivery() {
 #[test]
 fn d6_out_of_order_beyond_the_ring() {
     let mut lab = Lab::established();
-    lab.feed([data(0, "HELLO"), s(A, 0).acks(5)]);
-    lab.packet(data(5 + 8192 - 9, bytes(10))).tokens();
-    let mut lab = Lab::established();
     lab.packet(data(8193, bytes(10))).gives("sc.PKT | nv.ERR | rv.PKT");
     assert!(!fragments(&lab).contains('['), "discarded");
 }
