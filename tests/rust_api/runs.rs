@@ -369,6 +369,32 @@ fn several_captures_and_a_configuration_file() {
     assert!(matches!(&e, Error::Config { reason } if reason.contains("rust_api.conf")), "{e}");
 }
 
+/// The example as `cargo run --example http_log` builds it; `cargo test` does.
+#[test]
+fn the_http_log_of_the_demo_capture() {
+    let exe = std::env::current_exe().unwrap();
+    let built = exe.ancestors().nth(2).unwrap().join("examples/http_log");
+    let mut command = if built.is_file() {
+        std::process::Command::new(built)
+    } else {
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo.args(["run", "--quiet", "--example", "http_log", "--"]);
+        cargo
+    };
+    let run = command.output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let lines = String::from_utf8(run.stdout).unwrap();
+    assert_eq!(lines.lines().count(), 13, "{lines}");
+    for path in ["/", "/page.txt", "/data.txt", "/large.txt", "/not-there.html"] {
+        let line = format!(" GET http://192.0.2.80:8000{path}");
+        assert!(lines.lines().any(|l| l.contains("192.0.2.10:") && l.ends_with(&line)), "{path}: {lines}");
+    }
+    let refused = command.args(["/nonexistent.pcap"]).output().unwrap();
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("/nonexistent.pcap")
+    );
+}
+
 #[test]
 fn every_error_says_what_to_do() {
     let all = [
