@@ -112,7 +112,13 @@ fn flows_of(out: &str) -> HashMap<Tuple, HashMap<usize, Halves>> {
     flows
 }
 
-fn reassemble(program: &Path, capture: &Path, verify: bool, midstream: bool, join: bool) -> Result<String, String> {
+fn reassemble(
+    program: &Path,
+    capture: &Path,
+    verify: bool,
+    midstream: bool,
+    join: bool,
+) -> Result<String, String> {
     let name = capture.file_name().expect("a file").to_string_lossy();
     let conf = scratch("traffic").join(format!("{name}.{}.conf", u8::from(midstream)));
     let text = format!(
@@ -206,7 +212,9 @@ fn streams_equal_the_ground_truth() {
             if !wrong.is_empty() && *midstream && t.flags.contains("rst") {
                 // A valid reset ends our flow (D8); what the peer had under way is picked up as another. The truth counts
                 // them as one stream: so do we, then.
-                if let Some(whole) = run(true).ok().and_then(|out| flows_of(&out).get(&t.tuple)?.get(&0).cloned()) {
+                if let Some(whole) =
+                    run(true).ok().and_then(|out| flows_of(&out).get(&t.tuple)?.get(&0).cloned())
+                {
                     wrong = differences(&whole);
                 }
             }

@@ -1,6 +1,6 @@
 //! Configuration, contexts, signals, counters (endpoint-io.md §3).
 
-use super::abi::{Mctx, MosStats, MtcpConf, MOS_APP, MOS_APP_ARGC, SigHandler};
+use super::abi::{MOS_APP, MOS_APP_ARGC, Mctx, MosStats, MtcpConf, SigHandler};
 use super::{ACCESS, cpu_of, entry, foreign};
 use crate::config::{Config, round_rmem_size, round_wmem_size};
 use crate::monitor::stats::Stats;

@@ -46,7 +46,9 @@ pub(crate) fn guard<R>(fail: R, body: impl FnOnce() -> Result<R>) -> R {
             fail
         }
         Err(_) => {
-            ONCE.call_once(|| log::error!("a fault inside the library was contained; the call failed with EIO"));
+            ONCE.call_once(|| {
+                log::error!("a fault inside the library was contained; the call failed with EIO")
+            });
             set_errno(Errno(libc::EIO));
             fail
         }

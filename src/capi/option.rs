@@ -78,7 +78,13 @@ fn other_level(c: &Context, sock: c_int, level: c_int) -> Result<c_int> {
 
 type Token = crate::flow::token::Token;
 
-unsafe fn tcp_state(c: &Context, t: &mut Token, id: u32, optname: c_int, optval: *mut c_void) -> Result<c_int> {
+unsafe fn tcp_state(
+    c: &Context,
+    t: &mut Token,
+    id: u32,
+    optname: c_int,
+    optval: *mut c_void,
+) -> Result<c_int> {
     let side = side_by(optname, MOS_TCP_STATE_CLI);
     let state = c.monitor.tcp_state(t, id, side).ok_or(Errno::UNTOUCHED)?;
     // SAFETY: room for an int by the caller's promise.

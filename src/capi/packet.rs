@@ -2,10 +2,10 @@
 
 use super::abi::*;
 use super::{ACCESS, cpu_of, entry, id_of};
+use crate::monitor::Errno;
 use crate::monitor::inject::Send;
 use crate::monitor::options::Named;
 use crate::monitor::packet::{Area, Edit};
-use crate::monitor::Errno;
 use crate::runtime::enter;
 use std::ffi::c_int;
 

@@ -30,11 +30,14 @@ pub struct PortCounters {
     pub tx_bytes: u64,
 }
 
+/// The packets of one iteration: its time in ns, then device and bytes of each frame.
+pub type Iteration = (u64, Vec<(u8, Vec<u8>)>);
+
 /// Packets written by hand, for tests and programs that bring their own: `(time in ns, device, frame)`.
 #[derive(Debug, Default)]
 pub struct Script {
     /// Iterations that wait.
-    pub waiting: VecDeque<(u64, Vec<(u8, Vec<u8>)>)>,
+    pub waiting: VecDeque<Iteration>,
     frames: Vec<Vec<u8>>,
 }
 
@@ -99,7 +102,8 @@ impl Source {
     /// Records that were no packets, and the messages about them.
     pub fn skipped(&self) -> (u64, Vec<String>) {
         let Input::Replay(replay, ..) = &self.input else { return (0, Vec::new()) };
-        let mut messages: Vec<String> = replay.readers().iter().filter_map(|r| r.warning()).map(str::to_owned).collect();
+        let mut messages: Vec<String> =
+            replay.readers().iter().filter_map(|r| r.warning()).map(str::to_owned).collect();
         messages.extend(replay.warning().map(str::to_owned));
         (replay.readers().iter().map(|r| r.skipped().total()).sum(), messages)
     }

@@ -52,8 +52,10 @@ impl Hook {
 
     /// Whether the built-in event (one bit) may be registered here (monitor.md §1.3, table).
     pub fn accepts(self, builtin: EventId) -> bool {
-        let (flow_only, null_only) =
-            ((ON_CONN_START | ON_REXMIT | ON_STATE_CHANGE | ON_CONN_END) as u64, (ON_NEW_DATA | ON_ORPHAN | ON_ERROR) as u64);
+        let (flow_only, null_only) = (
+            (ON_CONN_START | ON_REXMIT | ON_STATE_CHANGE | ON_CONN_END) as u64,
+            (ON_NEW_DATA | ON_ORPHAN | ON_ERROR) as u64,
+        );
         match self {
             Hook::Null => builtin & flow_only == 0,
             _ => builtin & null_only == 0,

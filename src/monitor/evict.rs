@@ -65,7 +65,9 @@ impl State {
             let mut all: Vec<Id> = Vec::new();
             all.try_reserve(self.flows.len()).ok()?;
             all.extend((0..self.flows.slots()).filter_map(|i| self.flows.id_of(i)));
-            all.sort_by_key(|&id| self.flows.get(id).map_or(0, |f| (self.now_ms as u32).wrapping_sub(f.last_seen)));
+            all.sort_by_key(|&id| {
+                self.flows.get(id).map_or(0, |f| (self.now_ms as u32).wrapping_sub(f.last_seen))
+            });
             for id in all.into_iter().rev() {
                 let seen = self.flows.get(id).map_or(0, |f| f.last_seen);
                 ages.add(id, seen);
@@ -85,9 +87,8 @@ impl State {
     fn oldest_half_open(&self, ages: &mut Ages) -> Option<Id> {
         while let Some(&id) = ages.half_open.front() {
             let flow = self.flows.get(id);
-            let half_open = flow.is_some_and(|f| {
-                f.sides[CLI].state == Tcp::SynSent || f.sides[SVR].state == Tcp::SynRcvd
-            });
+            let half_open = flow
+                .is_some_and(|f| f.sides[CLI].state == Tcp::SynSent || f.sides[SVR].state == Tcp::SynRcvd);
             if !half_open {
                 ages.half_open.pop_front();
                 continue;

@@ -66,7 +66,10 @@ impl Forest {
             return 0;
         }
         if filter.is_some() {
-            let same = self.defined.iter().position(|d| d.parent == parent && d.filter == filter && d.bytes == bytes);
+            let same = self
+                .defined
+                .iter()
+                .position(|d| d.parent == parent && d.filter == filter && d.bytes == bytes);
             if let Some(index) = same {
                 return FIRST_USER_EVENT + index as EventId;
             }

@@ -164,26 +164,44 @@ impl HookSet {
 
     /// The node of `event`, made with all its ancestors when missing.
     fn branch(&mut self, forest: &Forest, hook: Hook, event: EventId) -> Option<u16> {
-        if event < FIRST_USER_EVENT {
-            let bit = event.trailing_zeros() as usize;
-            let slot = self.roots[hook as usize].get(bit).copied()?;
-            if slot != NONE {
-                return Some(slot);
-            }
-            let at = self.push(Node {
-                event,
-                filter: None,
-                callback: None,
-                arg: 0,
-                raised_only: false,
-                child: NONE,
-                next: NONE,
-            })?;
-            self.roots[hook as usize][bit] = at;
-            return Some(at);
+        // From the event up to its built-in, then down again: a chain may be as long as an application likes.
+        let mut path = Vec::new();
+        let mut at = event;
+        while at >= FIRST_USER_EVENT {
+            path.try_reserve(1).ok()?;
+            path.push(at);
+            at = forest.get(at)?.parent;
         }
+        let mut node = self.root_of(hook, at)?;
+        for &below in path.iter().rev() {
+            node = self.child_of(forest, node, below)?;
+        }
+        Some(node)
+    }
+
+    /// The node of a built-in event, made when missing.
+    fn root_of(&mut self, hook: Hook, event: EventId) -> Option<u16> {
+        let bit = event.trailing_zeros() as usize;
+        let slot = self.roots[hook as usize].get(bit).copied()?;
+        if slot != NONE {
+            return Some(slot);
+        }
+        let at = self.push(Node {
+            event,
+            filter: None,
+            callback: None,
+            arg: 0,
+            raised_only: false,
+            child: NONE,
+            next: NONE,
+        })?;
+        self.roots[hook as usize][bit] = at;
+        Some(at)
+    }
+
+    /// The node of `event` below `parent`, made when missing, behind its elder siblings.
+    fn child_of(&mut self, forest: &Forest, parent: u16, event: EventId) -> Option<u16> {
         let defined = forest.get(event)?;
-        let parent = self.branch(forest, hook, defined.parent)?;
         let mut last = NONE;
         let mut at = self.nodes[parent as usize].child;
         while at != NONE {
@@ -219,5 +237,65 @@ impl HookSet {
         }
         self.nodes.push(node);
         Some(at as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forest_of(chain: usize) -> (Forest, EventId) {
+        let mut forest = Forest::default();
+        let mut last = 1;
+        for n in 0..chain {
+            last = forest.define(last, Some(Filter::Foreign(n + 1)), &[], |_| Some(1));
+        }
+        (forest, last)
+    }
+
+    #[test]
+    fn a_very_long_chain_of_user_events_is_no_recursion() {
+        let (forest, last) = forest_of(50_000);
+        let set = HookSet::default().with(&forest, Hook::Snd, last, Callback::Foreign(7)).expect("fits");
+        let mut depth = 0;
+        let mut at = set.root_index(Hook::Snd, 0);
+        while let Some(node) = set.node(at) {
+            depth += 1;
+            at = node.child;
+        }
+        assert_eq!(depth, 50_001);
+        assert_eq!(set.interest, interest(Hook::Snd, 1));
+    }
+
+    #[test]
+    fn a_chain_longer_than_node_numbers_is_refused() {
+        let (forest, last) = forest_of(70_000);
+        assert!(HookSet::default().with(&forest, Hook::Snd, last, Callback::Foreign(7)).is_none());
+    }
+
+    #[test]
+    fn the_first_registration_stays_and_siblings_keep_their_order() {
+        let mut forest = Forest::default();
+        let ids: Vec<EventId> =
+            (1..=3).map(|n| forest.define(1, Some(Filter::Foreign(n)), &[], |_| Some(1))).collect();
+        let mut set = std::sync::Arc::new(HookSet::default());
+        for (n, &id) in ids.iter().rev().enumerate() {
+            set = set.with(&forest, Hook::Rcv, id, Callback::Foreign(n)).expect("fits");
+        }
+        set = set.with(&forest, Hook::Rcv, ids[2], Callback::Foreign(99)).expect("fits");
+        let mut seen = Vec::new();
+        let mut at = set.root(Hook::Rcv, 0).expect("root").child;
+        while let Some(node) = set.node(at) {
+            seen.push((node.event, node.callback));
+            at = node.next;
+        }
+        let want: Vec<_> =
+            ids.iter().rev().enumerate().map(|(n, &id)| (id, Some(Callback::Foreign(n)))).collect();
+        assert_eq!(seen, want);
+        let none = set.without(&forest, Hook::Rcv, ids[0]).expect("fits");
+        let none = none.without(&forest, Hook::Rcv, ids[1]).expect("fits");
+        let none = none.without(&forest, Hook::Rcv, ids[2]).expect("fits");
+        assert_eq!(none.interest, 0);
+        assert!(none.root(Hook::Rcv, 0).is_none());
     }
 }

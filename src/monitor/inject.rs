@@ -128,7 +128,8 @@ impl Monitor {
         let st = self.state(t);
         let port = st.port_towards(sock, to).ok_or(Errno(libc::ENETUNREACH))?;
         let flow = st.flow_of(sock).ok_or(Errno(libc::EBADF))?;
-        let stamps = flow.sides[to].has(Side::TS).then(|| (flow.sides[to].ts_recent, flow.sides[1 - to].ts_recent));
+        let stamps =
+            flow.sides[to].has(Side::TS).then(|| (flow.sides[to].ts_recent, flow.sides[1 - to].ts_recent));
         let frame = build(&Build {
             src: [send.ip[12], send.ip[13], send.ip[14], send.ip[15]],
             dst,
@@ -153,8 +154,11 @@ impl Monitor {
             let flow = st.flow_of(sock).ok_or(Errno(libc::EBADF))?;
             let near = &flow.sides[to];
             // A side that expects nothing yet takes a RST that acknowledges its SYN.
-            let (seq, ack, flags) =
-                if near.has(Side::IRS) { (near.rcv_nxt, near.snd_max, 0x14) } else { (0, near.snd_max, 0x14) };
+            let (seq, ack, flags) = if near.has(Side::IRS) {
+                (near.rcv_nxt, near.snd_max, 0x14)
+            } else {
+                (0, near.snd_max, 0x14)
+            };
             let (SocketAddr::V4(src), SocketAddr::V4(dst)) = (ends[1 - to], ends[to]) else {
                 return Err(Errno(libc::EAFNOSUPPORT));
             };

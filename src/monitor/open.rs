@@ -1,10 +1,10 @@
 //! Opening flows: which listeners want the packet's flow, room for it, its record and its sockets.
 
+use super::event::{ON_CONN_START, ON_STATE_CHANGE};
 use super::listener::Kind;
 use super::lookup::hash_of;
 use super::socket::{FlowSocket, NO_SOCKET};
 use super::state::{Monitor, State};
-use super::event::{ON_CONN_START, ON_STATE_CHANGE};
 use crate::flow::arena::Id;
 use crate::flow::record::{CLI, Flow, SVR};
 use crate::flow::token::Token;
@@ -56,7 +56,12 @@ impl Monitor {
                 }
             }
         }
-        let mut flow = Flow { key: prep.key, last_seen: st.now_ms as u32, socket: ids.first().copied()?, ..Flow::default() };
+        let mut flow = Flow {
+            key: prep.key,
+            last_seen: st.now_ms as u32,
+            socket: ids.first().copied()?,
+            ..Flow::default()
+        };
         // The canonical key is the same both ways; remember which end is the client's.
         if prep.forward != (from == CLI) {
             flow.set(Flow::REVERSED);
@@ -83,8 +88,8 @@ impl Monitor {
             st.stats.no_memory += 1;
             let mut setup = self.setup.lock();
             for id in ids.drain(..) {
-                            setup.ids.free(id);
-                        }
+                setup.ids.free(id);
+            }
             return None;
         };
         for (n, &l) in listeners.iter().enumerate() {

@@ -135,7 +135,16 @@ impl Monitor {
 
     /// Sender, SND, receiver, RCV. `seg` and `verdict` are the packet as it came; `extra` is raised on both hooks.
     #[allow(clippy::too_many_arguments)]
-    fn process(&self, t: &mut Token, id: Id, from: usize, at: usize, mut seg: Segment, mut verdict: Verdict, extra: u16) {
+    fn process(
+        &self,
+        t: &mut Token,
+        id: Id,
+        from: usize,
+        at: usize,
+        mut seg: Segment,
+        mut verdict: Verdict,
+        extra: u16,
+    ) {
         let to = 1 - from;
         let st = self.state(t);
         st.cur.flow = Some((id, from as u8));
@@ -196,7 +205,14 @@ impl Monitor {
     }
 
     /// The packet as the SND callbacks left it.
-    fn judge_again(&self, t: &mut Token, id: Id, from: usize, at: usize, before: Verdict) -> (Segment, Verdict) {
+    fn judge_again(
+        &self,
+        t: &mut Token,
+        id: Id,
+        from: usize,
+        at: usize,
+        before: Verdict,
+    ) -> (Segment, Verdict) {
         let st = self.state(t);
         if st.prepared[at].parsed.class != Class::Tcp {
             return (Segment::default(), Verdict::Ignored);
@@ -215,7 +231,16 @@ impl Monitor {
 
     /// The packet reaches its receiver; returns the receiver's events without PKT_IN.
     #[allow(clippy::too_many_arguments)]
-    fn arrive(&self, t: &mut Token, id: Id, to: usize, at: usize, seg: &Segment, verdict: Verdict, idle: u32) -> u16 {
+    fn arrive(
+        &self,
+        t: &mut Token,
+        id: Id,
+        to: usize,
+        at: usize,
+        seg: &Segment,
+        verdict: Verdict,
+        idle: u32,
+    ) -> u16 {
         let st = self.state(t);
         let Some(flow) = st.flows.get_mut(id) else { return 0 };
         if flow.sides[to].has(Side::UNTRACKED) {
@@ -251,7 +276,12 @@ impl Monitor {
             } else if seg.len > 0 || seg.has(FIN) || y.has(Side::SYN_DATA) {
                 events |= self.store(t, id, to, at, seg);
             }
-        } else if seg.has(SYN) && seg.len > 0 && y.has(Side::IRS) && seg.seq == y.irs && !y.has(Side::SYN_DATA) {
+        } else if seg.has(SYN)
+            && seg.len > 0
+            && y.has(Side::IRS)
+            && seg.seq == y.irs
+            && !y.has(Side::SYN_DATA)
+        {
             st.keep_syn_data(id, to, at);
         }
         let time_wait = self.settings.time_wait_ms;
@@ -269,7 +299,8 @@ impl Monitor {
         let flow = cur.flow.take();
         cur.end();
         if over && let Some((id, from)) = flow {
-            let silent = self.state(t).flows.get(id).is_some_and(|f| f.sides.iter().all(|s| s.has(Side::UNTRACKED)));
+            let silent =
+                self.state(t).flows.get(id).is_some_and(|f| f.sides.iter().all(|s| s.has(Side::UNTRACKED)));
             self.end_flow(t, id, 1 - from as usize, silent);
         }
     }
@@ -281,7 +312,9 @@ impl State {
         let Some(v) = self.views.get(view) else { return false };
         match v.kind {
             Kind::Raw => v.raw.as_ref().is_none_or(|f| f.matches(self.current_frame())),
-            Kind::Stream if event == ON_ORPHAN => v.orphan.as_ref().is_none_or(|f| f.matches(self.filter_input())),
+            Kind::Stream if event == ON_ORPHAN => {
+                v.orphan.as_ref().is_none_or(|f| f.matches(self.filter_input()))
+            }
             Kind::Stream => true,
         }
     }

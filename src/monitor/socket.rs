@@ -77,7 +77,9 @@ impl Sockets {
 
     /// Puts a socket under an id for which room was made.
     pub fn put(&mut self, id: u32, socket: FlowSocket) {
-        if let Some(slot) = self.chunks.get_mut(id as usize / CHUNK).and_then(|c| c.get_mut(id as usize % CHUNK)) {
+        if let Some(slot) =
+            self.chunks.get_mut(id as usize / CHUNK).and_then(|c| c.get_mut(id as usize % CHUNK))
+        {
             *slot = socket;
         }
     }

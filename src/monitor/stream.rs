@@ -221,7 +221,16 @@ impl Monitor {
 
     /// Stores `captured` bytes of `wire` at stream offset `start`, in as many pieces as the ring needs.
     #[allow(clippy::too_many_arguments)]
-    fn store_bytes(&self, t: &mut Token, id: Id, to: usize, start: u64, captured: usize, wire: usize, from: From) {
+    fn store_bytes(
+        &self,
+        t: &mut Token,
+        id: Id,
+        to: usize,
+        start: u64,
+        captured: usize,
+        wire: usize,
+        from: From,
+    ) {
         let mut done = 0;
         let mut told = Told::default();
         loop {
@@ -238,7 +247,15 @@ impl Monitor {
     }
 
     /// Acts on what a piece found. `Some(n)`: go on after `n` more bytes; `None`: the segment is done.
-    fn after_piece(&self, t: &mut Token, id: Id, to: usize, piece: Piece, told: &mut Told, left: u64) -> Option<usize> {
+    fn after_piece(
+        &self,
+        t: &mut Token,
+        id: Id,
+        to: usize,
+        piece: Piece,
+        told: &mut Told,
+        left: u64,
+    ) -> Option<usize> {
         match piece {
             Piece::Stored(n) => {
                 if (n as u64) < left {
@@ -346,7 +363,8 @@ impl Monitor {
         let Some(flow) = st.flows.get(id) else { return false };
         let s = &flow.sides[side];
         let Some(cold) = st.cold.get(s.cold) else { return false };
-        let Some(next) = cold.stream.fragments(s.data_tail()).map(|f| f.start).find(|&f| f > s.data_tail()) else {
+        let Some(next) = cold.stream.fragments(s.data_tail()).map(|f| f.start).find(|&f| f > s.data_tail())
+        else {
             return false;
         };
         self.skip(t, id, side, next)
@@ -424,14 +442,17 @@ impl State {
         }
         let State { io, edit, batch, cur, flows, cold, aside, .. } = self;
         let (source, first) = match from {
-            From::Packet(first) => (if cur.edited { edit.as_slice() } else { io.frame(&batch[cur.at]) }, first),
+            From::Packet(first) => {
+                (if cur.edited { edit.as_slice() } else { io.frame(&batch[cur.at]) }, first)
+            }
             From::Aside => (aside.as_slice(), 0),
         };
         let bytes = source.get(first + range.start..first + range.end).unwrap_or(&[]);
         let Some(flow) = flows.get_mut(id) else { return Piece::NoMemory };
         let y = &mut flow.sides[to];
         let Some(cold) = cold.get_mut(y.cold) else { return Piece::NoMemory };
-        let found = accept(y, cold, start + range.start as u64, bytes, wire - range.start, told, self.memory_left);
+        let found =
+            accept(y, cold, start + range.start as u64, bytes, wire - range.start, told, self.memory_left);
         self.note_piece(id, to, found)
     }
 
@@ -524,7 +545,15 @@ struct Found {
 }
 
 /// Stores what can be stored now of a segment at `off`.
-fn accept(y: &mut Side, cold: &mut Cold, off: u64, bytes: &[u8], wire: usize, told: &Told, left: u64) -> Found {
+fn accept(
+    y: &mut Side,
+    cold: &mut Cold,
+    off: u64,
+    bytes: &[u8],
+    wire: usize,
+    told: &Told,
+    left: u64,
+) -> Found {
     let nothing = |piece| Found { piece, stored: 0, refused: 0, memory: 0, later: false };
     let tail = y.tail();
     let plan = cold.stream.plan(tail, off, bytes.len());
@@ -555,10 +584,14 @@ fn accept(y: &mut Side, cold: &mut Cold, off: u64, bytes: &[u8], wire: usize, to
             later = true;
         }
     }
-    if cold.stream.has_hole() {
-        if !had_hole {
-            y.clear(Side::HEARD);
-        }
+    if cold.stream.has_hole() && !had_hole {
+        y.clear(Side::HEARD);
     }
-    Found { piece: Piece::Stored(accepted.consumed), stored: accepted.stored, refused: accepted.refused, memory, later }
+    Found {
+        piece: Piece::Stored(accepted.consumed),
+        stored: accepted.stored,
+        refused: accepted.refused,
+        memory,
+        later,
+    }
 }

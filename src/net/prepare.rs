@@ -45,8 +45,15 @@ impl Prepared {
     #[inline]
     pub fn new(frame: &[u8], wire_len: u32, verify: bool) -> Self {
         let parsed = parse::parse(frame, wire_len);
-        let mut prepared =
-            Prepared { parsed, key: ShortKey::default(), hash: 0, forward: true, sum: Sum::Good, hint: u32::MAX, seg: Segment::default() };
+        let mut prepared = Prepared {
+            parsed,
+            key: ShortKey::default(),
+            hash: 0,
+            forward: true,
+            sum: Sum::Good,
+            hint: u32::MAX,
+            seg: Segment::default(),
+        };
         if parsed.class == Class::Tcp {
             prepared.seg = segment_of(&parsed, frame);
             (prepared.key, prepared.forward) = Self::key_of(&parsed);

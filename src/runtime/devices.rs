@@ -107,7 +107,7 @@ impl Devices {
             readers.push(reader.lock().duplicate().map_err(|e| e.to_string())?);
         }
         let devices: Vec<u8> = self.inputs.iter().map(|(n, _)| *n as u8).collect();
-        let replay = Replay::new(readers, self.options.clone()).map_err(|e| e.to_string())?;
+        let replay = Replay::new(readers, self.options).map_err(|e| e.to_string())?;
         let steer: Option<Steer> = if cores > 1 {
             let rss = self.rss;
             Some(Box::new(move |frame: &[u8]| core_of(&rss, frame, cores) == rank))
@@ -123,7 +123,8 @@ impl Devices {
             return Ok(Output::File(shared));
         }
         let name = &self.names[n];
-        let writer = CaptureWriter::create(name).map_err(|e| format!("cannot write the capture '{name}': {e}"))?;
+        let writer =
+            CaptureWriter::create(name).map_err(|e| format!("cannot write the capture '{name}': {e}"))?;
         let shared = Arc::new(Mutex::new(writer));
         writers[n] = Some(Arc::downgrade(&shared));
         Ok(Output::File(shared))

@@ -35,7 +35,8 @@ pub fn wait(context: &Arc<Context>) -> Option<(usize, usize)> {
         } else if started || all.iter().all(|c| is_ready(c, only_join)) {
             registry::REGISTRY.write().started = true;
             let mask = context.config.mos.cpu_mask;
-            let mut sharing: Vec<usize> = all.iter().map(|c| c.core).filter(|&c| mask >> c & 1 == 1).collect();
+            let mut sharing: Vec<usize> =
+                all.iter().map(|c| c.core).filter(|&c| mask >> c & 1 == 1).collect();
             sharing.sort_unstable();
             return match sharing.iter().position(|&c| c == context.core) {
                 Some(rank) => Some((rank, sharing.len())),

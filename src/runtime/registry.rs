@@ -47,8 +47,13 @@ pub struct Registry {
 }
 
 /// The one registry: a leaf lock.
-pub static REGISTRY: RwLock<Registry> =
-    RwLock::new(Registry { config: None, num_cores: None, devices: None, contexts: Vec::new(), started: false });
+pub static REGISTRY: RwLock<Registry> = RwLock::new(Registry {
+    config: None,
+    num_cores: None,
+    devices: None,
+    contexts: Vec::new(),
+    started: false,
+});
 
 /// The context of a core id, running or finished. EINVAL: no such core id; EPERM: no context there.
 pub fn context(cpu: i32) -> Result<Arc<Context>> {

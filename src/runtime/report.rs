@@ -60,7 +60,12 @@ impl Lines {
         for c in contexts {
             let errors = {
                 let s = c.monitor.published.lock();
-                s.bad_eth + s.bad_ip_len + s.bad_ip_version + s.bad_ip_checksum + s.bad_tcp_len + s.bad_tcp_checksum
+                s.bad_eth
+                    + s.bad_ip_len
+                    + s.bad_ip_version
+                    + s.bad_ip_checksum
+                    + s.bad_tcp_len
+                    + s.bad_tcp_checksum
             };
             flows_all += c.monitor.flow_count.load(std::sync::atomic::Ordering::Relaxed);
             for (name, counters) in c.ports.lock().iter() {
@@ -114,7 +119,8 @@ impl Lines {
             tx += v[4];
         }
         self.peak = (self.peak.0.max(rx), self.peak.1.max(tx));
-        let (rx_avg, tx_avg) = self.average.map_or((rx, tx), |(r, t)| (0.6 * r + 0.4 * rx, 0.6 * t + 0.4 * tx));
+        let (rx_avg, tx_avg) =
+            self.average.map_or((rx, tx), |(r, t)| (0.6 * r + 0.4 * rx, 0.6 * t + 0.4 * tx));
         self.average = Some((rx_avg, tx_avg));
         eprintln!("[ ALL ] flows: {flows_all:6}");
         eprintln!("[ PEAK ] RX: {:5.2}(Gbps), TX: {:5.2}(Gbps)", self.peak.0, self.peak.1);

@@ -44,7 +44,8 @@ pub fn install(call: fn(usize, i32)) {
     }
     // SAFETY: pipe2 just gave us this descriptor and nobody else owns it.
     let reader = unsafe { OwnedFd::from_raw_fd(fds[0]) };
-    let spawned = std::thread::Builder::new().name("mos-signal".into()).spawn(move || serve(File::from(reader), call));
+    let spawned =
+        std::thread::Builder::new().name("mos-signal".into()).spawn(move || serve(File::from(reader), call));
     let Ok(handle) = spawned else {
         log::warn!("no thread for signals: SIGINT keeps its meaning");
         return;

@@ -52,7 +52,8 @@ impl Default for Side {
             una: 0,
             wnd: 0,
             irs: 0,
-            rcv_nxt: 0,
+            // `irs` + 1: the tail is at offset 0 also before the peer's SYN is seen.
+            rcv_nxt: 1,
             last_ack: 0,
             ts_recent: 0,
             cold: NO_COLD,
@@ -169,7 +170,9 @@ impl Side {
     /// Whether this host acknowledged bytes beyond its in-order tail: bytes it received and the tap did not.
     #[inline]
     pub fn acked_ahead(&self) -> bool {
-        self.has(Side::ACKED | Side::IRS) && (self.last_ack.wrapping_sub(self.rcv_nxt) as i32) > 0 && self.state.receives()
+        self.has(Side::ACKED | Side::IRS)
+            && (self.last_ack.wrapping_sub(self.rcv_nxt) as i32) > 0
+            && self.state.receives()
     }
 
     /// Offset of the highest acknowledgement this host sent, when it sent one.

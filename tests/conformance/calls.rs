@@ -203,7 +203,8 @@ impl Api {
     pub fn bind(self, sock: c_int, first: Option<&str>, orphan: Option<&str>) -> Ret {
         let text = |t: Option<&str>| t.map(|t| CString::new(t).expect("no NUL"));
         let (first, orphan) = (text(first), text(orphan));
-        let address = |t: &Option<CString>| t.as_ref().map_or(std::ptr::null_mut(), |t| t.as_ptr().cast_mut());
+        let address =
+            |t: &Option<CString>| t.as_ref().map_or(std::ptr::null_mut(), |t| t.as_ptr().cast_mut());
         let mut filter =
             MonitorFilter { raw_or_syn: address(&first), stream_orphan_filter: address(&orphan) };
         errno_of(|| unsafe { mtcp_bind_monitor_filter(self.mctx(), sock, &mut filter) })
@@ -223,7 +224,8 @@ impl Api {
 
     pub fn peek(self, sock: c_int, side: c_int, len: usize) -> Read {
         let mut bytes = vec![0u8; len.max(1)];
-        let (ret, errno) = errno_of(|| unsafe { mtcp_peek(self.mctx(), sock, side, bytes.as_mut_ptr().cast(), len) });
+        let (ret, errno) =
+            errno_of(|| unsafe { mtcp_peek(self.mctx(), sock, side, bytes.as_mut_ptr().cast(), len) });
         bytes.truncate(ret.max(0) as usize);
         Read { ret, errno, bytes }
     }
@@ -384,7 +386,14 @@ impl Api {
     pub fn stamp(self, sock: c_int) -> (Ret, u32) {
         let (mut value, mut len): (u32, libc::socklen_t) = (0, 4);
         let ret = errno_of(|| unsafe {
-            mtcp_getsockopt(self.mctx(), sock, SOL_MONSOCKET, MOS_TIMESTAMP, (&raw mut value).cast(), &mut len)
+            mtcp_getsockopt(
+                self.mctx(),
+                sock,
+                SOL_MONSOCKET,
+                MOS_TIMESTAMP,
+                (&raw mut value).cast(),
+                &mut len,
+            )
         });
         (ret, value)
     }

@@ -122,8 +122,11 @@ fn guarded<R>(fallback: R, work: impl FnOnce() -> R) -> R {
 /// Writes a token and lets the test's handlers for it run.
 fn note(token: String, bare: &str, call: Call) {
     let (at, handlers) = recorder(|r| {
-        let wants = |p: &String| *p == token || p == bare || p == "*" || (p.starts_with('.') && bare.ends_with(p.as_str()));
-        let handlers: Vec<Handler> = r.handlers.iter().filter(|(p, _)| wants(p)).map(|(_, h)| h.clone()).collect();
+        let wants = |p: &String| {
+            *p == token || p == bare || p == "*" || (p.starts_with('.') && bare.ends_with(p.as_str()))
+        };
+        let handlers: Vec<Handler> =
+            r.handlers.iter().filter(|(p, _)| wants(p)).map(|(_, h)| h.clone()).collect();
         r.trace.push(token.clone());
         (r.trace.len() - 1, handlers)
     });
@@ -152,7 +155,8 @@ unsafe extern "C" fn record<const L: usize, const H: usize>(
             }
             let side = SIDES.get(side as usize).copied().unwrap_or('?');
             let bare = format!("{}{side}.{}", ['s', 'r', 'n'][H], event_name(r, event));
-            let token = if r.labelled { format!("{}:{bare}", (b'A' + L as u8) as char) } else { bare.clone() };
+            let token =
+                if r.labelled { format!("{}:{bare}", (b'A' + L as u8) as char) } else { bare.clone() };
             (bare, token)
         });
         note(token, &bare, Call { api: Api(mctx as usize), sock, side, event, arg });

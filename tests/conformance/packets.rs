@@ -167,25 +167,41 @@ impl Packet {
 
     /// Another client port, for another flow.
     pub fn port(mut self, port: u16) -> Self {
-        if self.from_client { self.src.1 = port } else { self.dst.1 = port }
+        if self.from_client {
+            self.src.1 = port
+        } else {
+            self.dst.1 = port
+        }
         self
     }
 
     /// Another server port.
     pub fn server_port(mut self, port: u16) -> Self {
-        if self.from_client { self.dst.1 = port } else { self.src.1 = port }
+        if self.from_client {
+            self.dst.1 = port
+        } else {
+            self.src.1 = port
+        }
         self
     }
 
     /// Another client address.
     pub fn client(mut self, addr: [u8; 4], port: u16) -> Self {
-        if self.from_client { self.src = (addr, port) } else { self.dst = (addr, port) }
+        if self.from_client {
+            self.src = (addr, port)
+        } else {
+            self.dst = (addr, port)
+        }
         self
     }
 
     /// Another server address.
     pub fn server(mut self, addr: [u8; 4], port: u16) -> Self {
-        if self.from_client { self.dst = (addr, port) } else { self.src = (addr, port) }
+        if self.from_client {
+            self.dst = (addr, port)
+        } else {
+            self.src = (addr, port)
+        }
         self
     }
 
@@ -193,8 +209,7 @@ impl Packet {
     pub fn bytes(&self) -> Vec<u8> {
         let (ihl, doff) = (20 + self.ip_options.len(), 20 + self.options.len());
         let total = ihl + doff + self.payload.len();
-        let (to, from) =
-            if self.from_client { (SERVER_MAC, CLIENT_MAC) } else { (CLIENT_MAC, SERVER_MAC) };
+        let (to, from) = if self.from_client { (SERVER_MAC, CLIENT_MAC) } else { (CLIENT_MAC, SERVER_MAC) };
         let mut f = Vec::new();
         f.extend_from_slice(&to);
         f.extend_from_slice(&from);

@@ -7,8 +7,7 @@ use crate::packets::*;
 fn c01_syn() {
     let mut lab = Lab::new();
     lab.on(".PKT", |c| c.states());
-    lab.packet(syn())
-        .gives("sc.PKT=SYN_SENT/- sc.START sc.ST | rv.PKT=SYN_SENT/SYN_RCVD rv.START rv.ST");
+    lab.packet(syn()).gives("sc.PKT=SYN_SENT/- sc.START sc.ST | rv.PKT=SYN_SENT/SYN_RCVD rv.START rv.ST");
     assert_eq!(lab.to_server(), [syn().bytes()]);
 }
 

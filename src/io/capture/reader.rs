@@ -481,7 +481,7 @@ impl CaptureReader {
                 return self.corrupt("a pcapng section without its byte-order magic".into());
             };
             let len = len as usize;
-            if len < pcapng::BLOCK_OVERHEAD || len % 4 != 0 {
+            if len < pcapng::BLOCK_OVERHEAD || !len.is_multiple_of(4) {
                 return self.corrupt(format!("a pcapng block of {len} bytes"));
             }
             if len > MAX_BLOCK {
