@@ -131,8 +131,7 @@ fn panicking(event: Event, hook: Hook, predicate: bool) {
         let user = monitor.define_event(event, bad).unwrap();
         stream.on(user, hook, |_| ()).unwrap();
     } else {
-        let mut bad = bad;
-        stream.on(event, hook, move |ev| drop(bad(ev))).unwrap();
+        stream.on(event, hook, move |ev| _ = bad(ev)).unwrap();
     }
     // Another listener of the same flows.
     let l = log.clone();
