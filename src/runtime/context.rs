@@ -30,6 +30,8 @@ pub struct Context {
     pub creator: u64,
     /// The application has set it up: packets may flow.
     pub ready: AtomicBool,
+    /// Made when packets flowed already: gets none of that replay.
+    pub late: AtomicBool,
     /// Last call that set something up.
     pub last_setup: Mutex<Option<Instant>>,
     /// The core is to end.
@@ -85,6 +87,7 @@ impl Context {
             config,
             creator: enter::thread_number(),
             ready: AtomicBool::new(false),
+            late: AtomicBool::new(false),
             last_setup: Mutex::new(None),
             stop: AtomicBool::new(false),
             free_at_end: AtomicBool::new(false),

@@ -19,30 +19,35 @@ fn is_ready(context: &Context, only_join: bool) -> bool {
 /// context is to stop, or the replay had started without it.
 pub fn wait(context: &Arc<Context>) -> Option<(usize, usize)> {
     let only_join = std::env::var("MOS_REPLAY_START").is_ok_and(|v| v == "join");
-    let mut late = registry::REGISTRY.read().started;
     loop {
         if context.stop.load(Ordering::Acquire) {
             return None;
         }
-        let all = registry::all();
-        let started = registry::REGISTRY.read().started;
-        if late {
+        if context.late.load(Ordering::Acquire) {
             if is_ready(context, only_join) {
                 return Some((0, 0));
             }
             // Those who replay may have ended and gone: then this is the first of the next replay.
-            late = started;
-        } else if started || all.iter().all(|c| is_ready(c, only_join)) {
-            registry::REGISTRY.write().started = true;
-            let mask = context.config.mos.cpu_mask;
-            let mut sharing: Vec<usize> =
-                all.iter().map(|c| c.core).filter(|&c| mask >> c & 1 == 1).collect();
-            sharing.sort_unstable();
-            return match sharing.iter().position(|&c| c == context.core) {
-                Some(rank) => Some((rank, sharing.len())),
-                None => Some((0, 0)),
-            };
+            context.late.store(registry::REGISTRY.read().started, Ordering::Release);
+        } else if let Some(share) = share(context, only_join) {
+            return Some(share);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Starts the replay when all are ready; once it has started, the context's share of it. Who shares is settled once, by the
+/// first to see all ready: a thread that gets here later finds the same.
+fn share(context: &Context, only_join: bool) -> Option<(usize, usize)> {
+    let mut r = registry::REGISTRY.write();
+    if !r.started {
+        if !r.contexts.iter().flatten().all(|c| is_ready(c, only_join)) {
+            return None;
+        }
+        let mask = context.config.mos.cpu_mask;
+        r.sharing = r.contexts.iter().flatten().map(|c| c.core).filter(|&c| mask >> c & 1 == 1).collect();
+        r.started = true;
+    }
+    let rank = r.sharing.iter().position(|&core| core == context.core);
+    Some(rank.map_or((0, 0), |rank| (rank, r.sharing.len())))
 }

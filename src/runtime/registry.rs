@@ -8,6 +8,7 @@ use super::sync::RwLock;
 use crate::config::Config;
 use crate::monitor::{Errno, Result};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Core ids are below this.
 pub const MAX_CORES: usize = 64;
@@ -44,6 +45,8 @@ pub struct Registry {
     pub contexts: Vec<Option<Arc<Context>>>,
     /// Whether packets flow: contexts made now get none of this replay.
     pub started: bool,
+    /// Core ids of those that share the packets of this replay, ascending: settled when it starts.
+    pub sharing: Vec<usize>,
 }
 
 /// The one registry: a leaf lock.
@@ -53,6 +56,7 @@ pub static REGISTRY: RwLock<Registry> = RwLock::new(Registry {
     devices: None,
     contexts: Vec::new(),
     started: false,
+    sharing: Vec::new(),
 });
 
 /// The context of a core id, running or finished. EINVAL: no such core id; EPERM: no context there.
@@ -81,6 +85,7 @@ pub fn add(context: Arc<Context>) -> bool {
     if r.contexts[core].is_some() {
         return false;
     }
+    context.late.store(r.started, Ordering::Release);
     r.contexts[core] = Some(context);
     true
 }
