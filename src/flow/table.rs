@@ -41,16 +41,8 @@ impl Bucket {
     /// The entries with a tag, as a bit set.
     #[inline(always)]
     fn matches(&self, tag: u16) -> u32 {
-        // Eight at a time is what one vector compare does.
         let mut found = 0;
-        let mut lanes = [0u8; 8];
-        for (way, (lane, &held)) in lanes.iter_mut().zip(&self.tags).enumerate() {
-            *lane = if held == tag { 1 << way } else { 0 };
-        }
-        for lane in lanes {
-            found |= u32::from(lane);
-        }
-        for way in 8..WAYS {
+        for way in 0..WAYS {
             found |= u32::from(self.tags[way] == tag) << way;
         }
         found

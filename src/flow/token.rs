@@ -51,4 +51,13 @@ impl<T> TokenCell<T> {
         // on one thread only, and any other one is lent to a call-out in progress (see `Token::new`).
         unsafe { &mut *self.value.get() }
     }
+
+    /// Lends the contents for reading; as [`get`](Self::get), but several such loans may be alive.
+    #[inline]
+    #[allow(unsafe_code)]
+    pub fn view<'a>(&'a self, _token: &'a Token) -> &'a T {
+        // SAFETY: `_token` is borrowed for 'a, so no exclusive loan by it is alive; tokens for this cell exist on one
+        // thread only, and any other one is lent to a call-out in progress (see `Token::new`).
+        unsafe { &*self.value.get() }
+    }
 }

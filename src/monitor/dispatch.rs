@@ -6,6 +6,7 @@
 use super::event::{BOTH, EventId, Hook, interest};
 use super::hookset::{Filter, NONE, Node};
 use super::listener::Kind;
+use super::native::Call;
 use super::socket::NO_SOCKET;
 use super::state::Monitor;
 use crate::flow::arena::Id;
@@ -95,18 +96,19 @@ impl Monitor {
                 }
             } else {
                 let node = hooks.root_index(hook, bit);
-                self.walk(t, set, node, sock, side);
+                self.walk(t, set, node, sock, hook, side);
             }
         }
         let st = self.state(t);
         st.depth -= 1;
         if st.depth == 0 && st.sets.dirty() {
-            st.sets.sweep();
+            st.sweep();
+            self.bury(t);
         }
     }
 
     /// Visits the tree below a built-in event.
-    fn walk(&self, t: &mut Token, set: u32, root: u16, sock: u32, side: usize) {
+    fn walk(&self, t: &mut Token, set: u32, root: u16, sock: u32, hook: Hook, side: usize) {
         let mut path = Vec::with_capacity(4);
         let Some(first) = self.enter(t, set, root, sock, side, Vec::new()) else { return };
         path.push(first);
@@ -128,7 +130,7 @@ impl Monitor {
             }
             let mut raised = Vec::new();
             let passes = match node.filter {
-                Some(filter) => self.ask(t, set, child, &node, filter, sock, side, &mut raised),
+                Some(filter) => self.ask(t, set, child, &node, filter, sock, hook, side, &mut raised),
                 None => true,
             };
             if passes
@@ -168,6 +170,7 @@ impl Monitor {
         node: &Node,
         filter: Filter,
         sock: u32,
+        hook: Hook,
         side: usize,
         raised: &mut Vec<u16>,
     ) -> bool {
@@ -181,7 +184,9 @@ impl Monitor {
                 self.in_callout.store(outer, std::sync::atomic::Ordering::Relaxed);
                 yes
             }
-            Filter::Native(number) => self.ask_native(t, number, sock, side, node.event),
+            Filter::Native(number) => {
+                self.ask_native(t, number, Call { sock, side, hook, event: node.event })
+            }
         };
         self.end_raising(t, raised);
         answer

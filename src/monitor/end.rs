@@ -41,6 +41,7 @@ impl Monitor {
         let st = self.state(t);
         st.cur.active = outer;
         self.free_flow(st, id);
+        self.bury(t);
     }
 
     fn tell_end(&self, t: &mut Token, id: Id, side: usize) {
@@ -90,15 +91,15 @@ impl Monitor {
             let mut setup = self.setup.lock();
             while let Some(s) = st.sockets.get_mut(socket) {
                 s.live = false;
-                let (next, set) = (s.next, s.set);
+                let (next, set, uctx) = (s.next, s.set, s.uctx);
                 st.sets.release(set);
-                st.natives.forget(socket);
+                st.natives.forget(socket, uctx);
                 setup.ids.free(socket);
                 socket = next;
             }
         }
         if st.depth == 0 && st.sets.dirty() {
-            st.sets.sweep();
+            st.sweep();
         }
         st.flows.remove(id);
         st.stats.flows_ended += 1;

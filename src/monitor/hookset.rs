@@ -21,7 +21,7 @@ pub enum Callback {
 pub enum Filter {
     /// A C function, by address.
     Foreign(usize),
-    /// A Rust predicate, by its number in the process (see `monitor::native`).
+    /// A Rust predicate, by its number in the monitor whose own forest names it.
     Native(u32),
 }
 
@@ -133,6 +133,11 @@ impl HookSet {
         let mut registrations = self.copy_registrations(0)?;
         registrations.retain(|r| r.hook != hook || r.event != event);
         Self::build(forest, registrations)
+    }
+
+    /// The callback registered for one event and hook.
+    pub fn registered(&self, hook: Hook, event: EventId) -> Option<Callback> {
+        self.registrations.iter().find(|r| r.hook == hook && r.event == event).map(|r| r.callback)
     }
 
     fn copy_registrations(&self, more: usize) -> Option<Vec<Registration>> {

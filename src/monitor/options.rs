@@ -1,7 +1,6 @@
 //! Options of monitor sockets, user contexts, addresses (monitor.md §1.5, §1.9, §6.8 as changed by D3, D9).
 
 use super::event::{EventId, Hook};
-use super::forest::FOREST;
 use super::hookset::Callback;
 use super::socket::NO_SOCKET;
 use super::state::Monitor;
@@ -27,11 +26,11 @@ pub enum Named {
 
 impl Monitor {
     /// What a socket id names, flows included.
-    pub fn named(&self, t: &mut Token, sock: u32) -> Named {
+    pub fn named(&self, t: &Token, sock: u32) -> Named {
         if let Some(l) = self.setup.lock().get(sock) {
             return Named::Listener(l.kind);
         }
-        if self.state(t).sockets.get(sock).is_some() { Named::Flow } else { Named::Unused }
+        if self.view(t).sockets.get(sock).is_some() { Named::Flow } else { Named::Unused }
     }
 
     /// Registers a callback on a listener: flows opened later have it. `None`: the id is no listener's.
@@ -43,7 +42,7 @@ impl Monitor {
         cb: Option<Callback>,
     ) -> Option<Result<()>> {
         // The forest first: its lock is never taken inside the set-up lock by anyone else either.
-        let forest = FOREST.read();
+        let forest = self.forest().read();
         self.setup.lock().get(sock)?;
         Some(self.change_setup(|setup| {
             let listener = setup.get(sock).ok_or(Errno(libc::EINVAL))?;
@@ -69,7 +68,7 @@ impl Monitor {
         let socket = st.sockets.get(sock).ok_or(Errno(libc::EINVAL))?;
         let (old, flow) = (socket.set, socket.flow);
         let hooks = st.sets.handle(old).ok_or(Errno(libc::EINVAL))?;
-        let forest = FOREST.read();
+        let forest = self.forest().read();
         let changed = match cb {
             Some(cb) => hooks.with(&forest, hook, event, cb),
             None => hooks.without(&forest, hook, event),
@@ -92,8 +91,8 @@ impl Monitor {
     }
 
     /// The application's pointer; `None`: the id has none to give.
-    pub fn uctx(&self, t: &mut Token, sock: u32) -> Option<usize> {
-        if let Some(socket) = self.state(t).sockets.get(sock) {
+    pub fn uctx(&self, t: &Token, sock: u32) -> Option<usize> {
+        if let Some(socket) = self.view(t).sockets.get(sock) {
             return Some(socket.uctx);
         }
         self.setup.lock().get(sock).map(|l| l.uctx)
@@ -109,21 +108,21 @@ impl Monitor {
     }
 
     /// Client and server of a flow, as its first SYN had them (K8); `None`: no flow.
-    pub fn peers(&self, t: &mut Token, sock: u32) -> Option<[SocketAddr; 2]> {
-        let flow = self.state(t).flow_of(sock)?;
+    pub fn peers(&self, t: &Token, sock: u32) -> Option<[SocketAddr; 2]> {
+        let flow = self.view(t).flow_of(sock)?;
         let (low, high) = flow.key.ends();
         Some(if flow.has(Flow::REVERSED) { [high, low] } else { [low, high] })
     }
 
     /// MOS_TCP_STATE_CLI and _SVR; `None`: that side is not there (yet).
-    pub fn tcp_state(&self, t: &mut Token, sock: u32, side: usize) -> Option<Tcp> {
-        let s = &self.state(t).flow_of(sock)?.sides[side];
+    pub fn tcp_state(&self, t: &Token, sock: u32, side: usize) -> Option<Tcp> {
+        let s = &self.view(t).flow_of(sock)?.sides[side];
         s.has(Side::ATTACHED).then_some(s.state)
     }
 
     /// MOS_TIMESTAMP: when the flow was last active, in µs, truncated.
-    pub fn last_active(&self, t: &mut Token, sock: u32) -> Option<u32> {
-        Some(self.state(t).flow_of(sock)?.last_seen.wrapping_mul(1000))
+    pub fn last_active(&self, t: &Token, sock: u32) -> Option<u32> {
+        Some(self.view(t).flow_of(sock)?.last_seen.wrapping_mul(1000))
     }
 
     /// MOS_CLIBUF, MOS_SVRBUF of one flow: 0 switches reassembly off for every monitor of it, more resizes the ring (D9).
@@ -201,7 +200,7 @@ impl Monitor {
     }
 
     /// The flow of a socket, for `reset`.
-    pub fn flow_id(&self, t: &mut Token, sock: u32) -> Option<Id> {
-        self.state(t).sockets.get(sock).map(|s| s.flow)
+    pub fn flow_id(&self, t: &Token, sock: u32) -> Option<Id> {
+        self.view(t).sockets.get(sock).map(|s| s.flow)
     }
 }

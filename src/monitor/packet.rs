@@ -146,7 +146,7 @@ impl State {
     }
 
     /// Where the payload lies in the receiver's stream; 0 without payload or before the first byte.
-    fn payload_offset(&self) -> u64 {
+    pub(crate) fn payload_offset(&self) -> u64 {
         let p = &self.prepared[self.cur.at].parsed;
         if p.wire_payload_len == 0 {
             return 0;

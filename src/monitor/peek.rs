@@ -22,7 +22,7 @@ pub struct BufferInfo {
 
 impl State {
     /// The flow of a flow socket.
-    pub(super) fn flow_of(&self, sock: u32) -> Option<&Flow> {
+    pub(crate) fn flow_of(&self, sock: u32) -> Option<&Flow> {
         self.flows.get(self.sockets.get(sock)?.flow)
     }
 
@@ -72,8 +72,8 @@ impl Monitor {
     }
 
     /// `mtcp_ppeek`: reads at an offset, also in out-of-order data, and moves nothing.
-    pub fn ppeek(&self, t: &mut Token, sock: u32, side: usize, off: u64, out: &mut [u8]) -> Result<usize> {
-        let st = self.state(t);
+    pub fn ppeek(&self, t: &Token, sock: u32, side: usize, off: u64, out: &mut [u8]) -> Result<usize> {
+        let st = self.view(t);
         let flow = st.flow_of(sock).ok_or(Errno(libc::ESOCKTNOSUPPORT))?;
         let s = &flow.sides[side];
         if !s.has(Side::ATTACHED) || s.has(Side::NO_BUFFER) {
@@ -87,8 +87,8 @@ impl Monitor {
     }
 
     /// MOS_INFO_*BUF; `None`: the side has no buffer.
-    pub fn buffer_info(&self, t: &mut Token, sock: u32, side: usize) -> Option<BufferInfo> {
-        let st = self.state(t);
+    pub fn buffer_info(&self, t: &Token, sock: u32, side: usize) -> Option<BufferInfo> {
+        let st = self.view(t);
         let s = &st.flow_of(sock)?.sides[side];
         let cold = st.cold.get(s.cold)?;
         if !cold.had_buffer {
@@ -110,12 +110,12 @@ impl Monitor {
     /// MOS_FRAGINFO_*BUF: the stored fragments, ascending, at most `out.len()`; `None`: the side has no buffer.
     pub fn fragments(
         &self,
-        t: &mut Token,
+        t: &Token,
         sock: u32,
         side: usize,
         mut each: impl FnMut(u64, u64) -> bool,
     ) -> Option<()> {
-        let st = self.state(t);
+        let st = self.view(t);
         let s = &st.flow_of(sock)?.sides[side];
         let cold = st.cold.get(s.cold)?;
         if !cold.had_buffer {

@@ -61,7 +61,8 @@ impl Monitor {
 
     fn inspect_ipv4(&self, t: &mut Token, at: usize) -> Fate {
         let st = self.state(t);
-        if !st.has_stream {
+        // Flows outlive the listener they came from (D18).
+        if !st.has_stream && st.flows.is_empty() {
             st.stats.in_unmonitored += 1;
             return Fate::Forward;
         }
@@ -99,7 +100,8 @@ impl Monitor {
         let flags = self.state(t).prepared[at].parsed.flags;
         let opens = match flags & (SYN | ACK | FIN | RST) {
             SYN => true,
-            other => self.settings.midstream && other & RST == 0,
+            // SYN with FIN opens nothing, seen in the middle or not (D10).
+            other => self.settings.midstream && other & RST == 0 && other & (SYN | FIN) != SYN | FIN,
         };
         let from = self.state(t).prepared[at].likely_sender();
         match if opens { self.open(t, at, from) } else { None } {

@@ -1,6 +1,7 @@
 //! One core's monitor and all it owns.
 
 use super::event::EventId;
+use super::forest::{FOREST, Forest};
 use super::hookset::Callback;
 use super::listener::{ListenerView, Setup};
 use super::native::Natives;
@@ -21,7 +22,7 @@ use crate::flow::wheel::Wheel;
 use crate::io::replay::RxFrame;
 use crate::io::source::Source;
 use crate::net::prepare::Prepared;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -88,6 +89,8 @@ pub struct Monitor {
     pub published: Mutex<Stats>,
     /// Way to C functions.
     pub foreign: ForeignCalls,
+    /// User events of this monitor alone; `None`: those of the process.
+    pub own_forest: Option<Box<RwLock<Forest>>>,
 }
 
 /// Everything the core owns: reached only with a token.
@@ -211,6 +214,7 @@ impl Monitor {
             flow_count: AtomicU32::new(0),
             published: Mutex::new(Stats::default()),
             foreign,
+            own_forest: None,
         }
     }
 
@@ -218,6 +222,17 @@ impl Monitor {
     #[inline]
     pub fn state<'a>(&'a self, token: &'a mut Token) -> &'a mut State {
         self.cell.get(token)
+    }
+
+    /// The core's state, for reading.
+    #[inline]
+    pub fn view<'a>(&'a self, token: &'a Token) -> &'a State {
+        self.cell.view(token)
+    }
+
+    /// Where the monitor's user events are defined: in the process, unless it has a forest of its own.
+    pub fn forest(&self) -> &RwLock<Forest> {
+        self.own_forest.as_deref().unwrap_or(&FOREST)
     }
 
     /// Calls an application's callback. Nothing may be borrowed: the token sees to it.

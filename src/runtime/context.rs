@@ -62,13 +62,25 @@ pub fn settings_of(config: &Config) -> Settings {
 impl Context {
     /// Makes a context that is not known to the process and has no thread: the caller drives it.
     pub fn detached(core: usize, config: Arc<Config>, foreign: ForeignCalls, source: Source) -> Context {
+        let settings = settings_of(&config);
+        Self::with_settings(core, config, settings, foreign, source)
+    }
+
+    /// As [`detached`](Self::detached), with other settings than the configuration's.
+    pub fn with_settings(
+        core: usize,
+        config: Arc<Config>,
+        settings: Settings,
+        foreign: ForeignCalls,
+        source: Source,
+    ) -> Context {
         let hasher = match std::env::var("MOS_HASH_SEED").ok().and_then(|s| s.parse().ok()) {
             Some(seed) => FlowHash::with_seed(seed),
             None => FlowHash::random(),
         };
         Context {
             core,
-            monitor: Monitor::new(registry::handle(core), settings_of(&config), foreign, hasher, source),
+            monitor: Monitor::new(registry::handle(core), settings, foreign, hasher, source),
             baton: Baton::default(),
             config,
             creator: enter::thread_number(),

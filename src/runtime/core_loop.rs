@@ -60,9 +60,9 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
     context.finish();
 }
 
-/// Runs `work` with the core's lock held.
+/// Runs `work` with the core's lock held. Not from within: the lock is not re-entrant.
 #[allow(unsafe_code)]
-fn with_token<R>(context: &Context, work: impl FnOnce(&mut Token) -> R) -> R {
+pub(crate) fn with_token<R>(context: &Context, work: impl FnOnce(&mut Token) -> R) -> R {
     let _held = context.baton.take();
     // SAFETY: the lock was taken a line ago, and this thread has no other token for the core.
     let mut token = unsafe { Token::new() };
@@ -135,6 +135,38 @@ fn poll(context: &Arc<Context>, first: bool) {
         }
         stats.finish(st);
     });
+}
+
+/// Too many rounds panicked one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GaveUp;
+
+/// Drives a context without a thread to its end on the calling thread: packets, the flows' expiry, CONN_END of those that
+/// are left, outputs closed. `stop` is asked before each round. Returns the messages about what was skipped.
+pub(crate) fn drive(context: &Context, stop: impl Fn() -> bool) -> Result<Vec<String>, GaveUp> {
+    let m = &context.monitor;
+    let mut between = true;
+    let mut panics = 0;
+    while !stop() && panics < MOST_PANICS {
+        match guarded(context, |t| round(m, t, &mut between)) {
+            Some(Round::Done) => break,
+            Some(_) => panics = 0,
+            None => {
+                between = true;
+                panics += 1;
+            }
+        }
+    }
+    guarded(context, |t| m.end_all(t));
+    let messages = with_token(context, |t| {
+        let st = m.state(t);
+        let (skipped, messages) = st.io.skipped();
+        st.stats.skipped = skipped;
+        st.io.close();
+        *m.published.lock() = st.stats;
+        messages
+    });
+    if panics < MOST_PANICS { Ok(messages) } else { Err(GaveUp) }
 }
 
 fn publish(context: &Context) {

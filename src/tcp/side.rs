@@ -52,7 +52,8 @@ impl Default for Side {
             una: 0,
             wnd: 0,
             irs: 0,
-            rcv_nxt: 0,
+            // `irs` + 1: the tail is at offset 0 also before the peer's SYN is seen.
+            rcv_nxt: 1,
             last_ack: 0,
             ts_recent: 0,
             cold: NO_COLD,

@@ -335,6 +335,8 @@ impl Lab {
         let config = Arc::new(Config { apps: Vec::new(), mos });
         let context = Arc::new(Context::detached(core, config, foreign::CALLS, source));
         assert!(registry::add(context.clone()), "core {core} is free");
+        // Events can be defined only with a configuration.
+        registry::REGISTRY.write().config.get_or_insert_with(|| context.config.clone());
         recorder(|r| *r = Recorder { sock: -1, ..Recorder::default() });
         let mut lab = Lab {
             api: Api(registry::handle(core)),
