@@ -28,6 +28,8 @@ pub struct Context {
     pub config: Arc<Config>,
     /// Number of the thread that made it.
     pub creator: u64,
+    /// It was made when a replay had started without it.
+    pub late: AtomicBool,
     /// The application has set it up: packets may flow.
     pub ready: AtomicBool,
     /// Last call that set something up.
@@ -84,6 +86,7 @@ impl Context {
             baton: Baton::default(),
             config,
             creator: enter::thread_number(),
+            late: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             last_setup: Mutex::new(None),
             stop: AtomicBool::new(false),

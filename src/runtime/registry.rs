@@ -8,6 +8,7 @@ use super::sync::RwLock;
 use crate::config::Config;
 use crate::monitor::{Errno, Result};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Core ids are below this.
 pub const MAX_CORES: usize = 64;
@@ -44,6 +45,8 @@ pub struct Registry {
     pub contexts: Vec<Option<Arc<Context>>>,
     /// Whether packets flow: contexts made now get none of this replay.
     pub started: bool,
+    /// The cores that share its packets, in ascending order.
+    pub sharing: Vec<usize>,
 }
 
 /// The one registry: a leaf lock.
@@ -53,6 +56,7 @@ pub static REGISTRY: RwLock<Registry> = RwLock::new(Registry {
     devices: None,
     contexts: Vec::new(),
     started: false,
+    sharing: Vec::new(),
 });
 
 /// The context of a core id, running or finished. EINVAL: no such core id; EPERM: no context there.
@@ -81,8 +85,31 @@ pub fn add(context: Arc<Context>) -> bool {
     if r.contexts[core].is_some() {
         return false;
     }
+    context.late.store(r.started, Ordering::Release);
     r.contexts[core] = Some(context);
     true
+}
+
+/// Starts the replay if all contexts are ready. The cores that share its packets, if it has started.
+pub fn start(ready: impl Fn(&Context) -> bool) -> Option<Vec<usize>> {
+    let all_ready = |r: &Registry| r.contexts.iter().flatten().all(|c| ready(c));
+    {
+        let r = REGISTRY.read();
+        if !r.started && !all_ready(&r) {
+            return None;
+        }
+    }
+    let mut r = REGISTRY.write();
+    if !r.started {
+        // One may have been made in between.
+        if !all_ready(&r) {
+            return None;
+        }
+        r.started = true;
+        let served = |c: &&Arc<Context>| c.config.mos.cpu_mask >> c.core & 1 == 1;
+        r.sharing = r.contexts.iter().flatten().filter(served).map(|c| c.core).collect();
+    }
+    Some(r.sharing.clone())
 }
 
 /// Takes a context out, if it is still this one.
@@ -95,5 +122,6 @@ pub fn remove(context: &Arc<Context>) {
     }
     if r.contexts.iter().all(Option::is_none) {
         r.started = false;
+        r.sharing = Vec::new();
     }
 }

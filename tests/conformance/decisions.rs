@@ -33,9 +33,12 @@ fn d1_a_side_that_is_neither() {
     let mut lab = Lab::established();
     lab.feed([data(0, "HELLO")]);
     for side in [BOTH, 3, -1, i32::MIN] {
-        let (peek, ppeek) =
-            lab.ask(|api| (api.peek(lab.sock(), side, 5), api.ppeek(lab.sock(), side, 5, 0)));
-        assert_eq!((peek.to_string().as_str(), ppeek.to_string().as_str()), ("-1/EINVAL", "-1/EINVAL"), "{side}");
+        let (peek, ppeek) = lab.ask(|api| (api.peek(lab.sock(), side, 5), api.ppeek(lab.sock(), side, 5, 0)));
+        assert_eq!(
+            (peek.to_string().as_str(), ppeek.to_string().as_str()),
+            ("-1/EINVAL", "-1/EINVAL"),
+            "{side}"
+        );
     }
     // A side that has received nothing: nothing unread.
     assert_eq!(lab.ask(|api| api.peek(lab.sock(), CLI, 5)).to_string(), "0");
@@ -264,9 +267,9 @@ fn d7_sides_are_whole_in_every_end_callback() {
         let bytes = |side| c.api.ppeek(c.sock, side, 5, 0).to_string();
         format!("{}{}{}", bytes(CLI), bytes(SVR), c.api.uctx(c.sock).0)
     });
-    lab.packet(c(R, 5)).only(|t| t.contains("END")).gives(
-        "rv.END=WORLDHELLO1 sv.END=WORLDHELLO2 rc.END=WORLDHELLO3 sc.END=WORLDHELLO4",
-    );
+    lab.packet(c(R, 5))
+        .only(|t| t.contains("END"))
+        .gives("rv.END=WORLDHELLO1 sv.END=WORLDHELLO2 rc.END=WORLDHELLO3 sc.END=WORLDHELLO4");
 }
 
 #[test]
@@ -386,8 +389,12 @@ fn d9_chomp_and_insert() {
 
     let mut lab = Lab::established();
     lab.sent();
-    lab.once("sc.PKT", |c| said(c.api.setlastpkt(c.sock, 5, b", world", MOS_INSERT | MOS_TCP_PAYLOAD | SUMS)));
-    lab.on("rv.PKT", |c| c.api.lastpkt(c.sock).map_or_else(name_of, |p| format!("{},{}", p.ip_len, p.payload.len())));
+    lab.once("sc.PKT", |c| {
+        said(c.api.setlastpkt(c.sock, 5, b", world", MOS_INSERT | MOS_TCP_PAYLOAD | SUMS))
+    });
+    lab.on("rv.PKT", |c| {
+        c.api.lastpkt(c.sock).map_or_else(name_of, |p| format!("{},{}", p.ip_len, p.payload.len()))
+    });
     lab.packet(data(0, "HELLO")).gives("sc.PKT=0 | rv.PKT=52,12 | nv.NEW");
     assert_eq!(seen(&lab.to_server()[0]).payload, b"HELLO, world");
     // More than there is.
@@ -405,10 +412,13 @@ fn d12_lengths_are_checked_before_any_callback() {
         ("ihl below 5", syn().bent(|f| f[14] = 0x44)),
         ("ihl beyond the packet", syn().bent(|f| f[14] = 0x4f)),
         ("tot_len beyond the frame", syn().bent(|f| f[17] = 200)),
-        ("TCP header cut", syn().bent(|f| {
-            f[17] = 30;
-            f.truncate(44);
-        })),
+        (
+            "TCP header cut",
+            syn().bent(|f| {
+                f[17] = 30;
+                f.truncate(44);
+            }),
+        ),
         ("doff below 5", syn().bent(|f| f[46] = 0x40)),
         ("doff beyond the packet", syn().bent(|f| f[46] = 0xf0)),
         ("empty", syn().bent(Vec::clear)),
@@ -515,9 +525,10 @@ fn d13_a_flow_uses_an_id_per_listener() {
     lab.feed([syn().port(1), syn().port(2)]);
     assert_eq!(lab.api.connections(), 2);
     lab.packet(syn().port(3)).gives("A:nb.ORPH B:nb.ORPH");
-    lab.at(5000).packet(syn().port(3)).only(|t| t.contains("START")).gives(
-        "A:sc.START B:sc.START A:rv.START B:rv.START",
-    );
+    lab.at(5000)
+        .packet(syn().port(3))
+        .only(|t| t.contains("START"))
+        .gives("A:sc.START B:sc.START A:rv.START B:rv.START");
     assert_eq!(lab.api.connections(), 2);
 }
 

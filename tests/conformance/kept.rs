@@ -105,9 +105,9 @@ fn k5_new_data_once_per_iteration_after_timers_and_expiry() {
     lab.handshake_from(2222);
     lab.at(4000).handshake();
     lab.api.timer(9, 1000, TIMER);
-    lab.at(5000).batch([data(0, "a"), data(1, "b")]).gives(
-        "sc.PKT rv.PKT sc.PKT rv.PKT | timer9 | KILL(c,v) | nv.NEW",
-    );
+    lab.at(5000)
+        .batch([data(0, "a"), data(1, "b")])
+        .gives("sc.PKT rv.PKT sc.PKT rv.PKT | timer9 | KILL(c,v) | nv.NEW");
 }
 
 #[test]
