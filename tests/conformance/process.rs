@@ -26,15 +26,20 @@ fn said(mode: &str, name: &str, conf: &str, log: &str) -> (PathBuf, String) {
     let args = [mode.as_ref(), path.as_os_str()];
     let env = [("MOS_REPLAY_START", "join"), ("MOS_LOG", log)];
     let outcome = run(program(), &args, &env, Duration::from_secs(30));
-    let (stdout, stderr) =
-        (String::from_utf8_lossy(&outcome.stdout).into_owned(), String::from_utf8_lossy(&outcome.stderr).into_owned());
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&outcome.stdout).into_owned(),
+        String::from_utf8_lossy(&outcome.stderr).into_owned(),
+    );
     let failure = outcome.failure();
     assert!(failure.is_none() && stdout.ends_with("ok\n"), "{failure:?}\n{stdout}\n{stderr}");
     (path, stderr)
 }
 
 fn plain(capture_name: &str, mask: &str) -> String {
-    format!("mos {{\n\tforward = 0\n\tmax_concurrency = 1000\n\tnetdev {{\n\t\t{} {mask}\n\t}}\n}}\n", capture(capture_name))
+    format!(
+        "mos {{\n\tforward = 0\n\tmax_concurrency = 1000\n\tnetdev {{\n\t\t{} {mask}\n\t}}\n}}\n",
+        capture(capture_name)
+    )
 }
 
 #[test]
