@@ -28,8 +28,6 @@ pub struct Context {
     pub config: Arc<Config>,
     /// Number of the thread that made it.
     pub creator: u64,
-    /// It was made when a replay had started without it.
-    pub late: AtomicBool,
     /// The application has set it up: packets may flow.
     pub ready: AtomicBool,
     /// Made when packets flowed already: gets none of that replay.
@@ -88,7 +86,6 @@ impl Context {
             baton: Baton::default(),
             config,
             creator: enter::thread_number(),
-            late: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             late: AtomicBool::new(false),
             last_setup: Mutex::new(None),
