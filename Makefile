@@ -29,7 +29,7 @@ build: deps
 
 demo: build
 	@$(MAKE) --no-print-directory -C examples/midstat LIBDIR=$(LIBDIR)
-	@examples/midstat/midstat -f examples/midstat/mos.conf
+	@examples/midstat/midstat -f examples/midstat/mos.conf -x 0.5
 
 test: build
 	@CARGO='$(CARGO)' scripts/test.sh $(LIBDIR)

@@ -11,6 +11,7 @@ libdir=$(realpath -m "${1:-target/release}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export LC_ALL=C LD_LIBRARY_PATH=$libdir
+unset "${!MOS_@}"
 passed=0 failed=0
 
 # check NAME COMMAND...: a test that passes when the command succeeds.
@@ -79,6 +80,14 @@ check "all functions link, from C" builds_and_runs gcc $warn -Wno-cast-function-
 check "all functions link, from C++" builds_and_runs g++ $warn -Wno-cast-function-type \
 	-x c++ tests/c/linkall.c -L"$libdir" -lmos
 
+# ---- configuration ----
+
+check "config.c builds" gcc $warn tests/c/config.c -o "$work/config" -L"$libdir" -lmos
+for conf in config/*.conf examples/midstat/mos.conf; do
+	check "$conf is accepted without a warning" env MOS_NETDEV=tests/data/demo.pcap \
+		bash -c '"$1" "$2" 2>&1 | { ! grep .; }' - "$work/config" "$conf"
+done
+
 # ---- installation ----
 
 check "install into DESTDIR" env DESTDIR="$work/root" scripts/install.sh "$libdir" /opt/mos
@@ -124,6 +133,19 @@ check "compat tree: helpers" builds_and_runs gcc -std=gnu11 -Wall -Wextra -Werro
 cp -r examples/midstat "$work/midstat"
 rm -f "$work/midstat/midstat"
 check "midstat builds" make -C "$work/midstat" TOP="$PWD" LIBDIR="$libdir"
+prints() { # LINE COMMAND...
+	local line=$1
+	shift
+	"$@" >"$work/printed" 2>&1 && grep -qxF -e "$line" "$work/printed" || { cat "$work/printed"; false; }
+}
+midstat=("$work/midstat/midstat" -f examples/midstat/mos.conf)
+check "midstat counts what is in the capture" \
+	prints "0 connections open, 16 ended; 592 packets, 377002 bytes" "${midstat[@]}"
+check "midstat ends with a summary at SIGINT" prints "Packets received, by kind" \
+	env MOS_REPLAY_LOOP=4000000000 timeout --preserve-status -s INT 1 "${midstat[@]}"
+check "midstat counts the same on two cores" \
+	prints "0 connections open, 16 ended; 592 packets, 377002 bytes" \
+	env MOS_NETDEV="tests/data/demo.pcap 0x3" "${midstat[@]}"
 
 echo
 echo "$passed passed, $failed failed"

@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 libdir=$(realpath -m "${1:-target/release}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+unset "${!MOS_@}"
 export LC_ALL=C LD_LIBRARY_PATH=$libdir MOS_REPLAY_START=join MOS_LOG=off
 passed=0 failed=0
 

@@ -1,17 +1,18 @@
 /*
  * midstat - a live table of the TCP connections that pass.
  *
- * Shows each connection's end points, the TCP state both ends are in, its age and how much
- * payload each end has sent, redrawn once a second; at the end, what was seen in total and
- * what became of it. One context per configured core. See README.md.
+ * Shows each connection's end points, the TCP state both ends are in, how much payload each
+ * end has sent, and its age; at the end, what was seen in total and what became of it. One
+ * context per configured core. See README.md.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <mos_api.h>
@@ -24,6 +25,7 @@
 struct row {
 	struct sockaddr_in addr[2];
 	int state[2];
+	const char *ended;              /* how; NULL: it has not */
 	uint64_t age_us;
 	uint64_t bytes[2];
 };
@@ -32,18 +34,23 @@ struct row {
 struct flow {
 	struct flow *prev, *next;
 	uint64_t since_us;
+	bool answered;                  /* the client's SYN was, with another */
+	bool fin[2], rst;               /* seen from that side; from either */
 	struct row row;
 };
 
-/* What belongs to one core. `flows` and the clock are touched on the core's thread only; the
-   rest, what other threads read, only under `shared`. */
+/* What belongs to one core. The first part is touched on the core's thread only; the rest,
+   what other threads read, only under `shared`. */
 struct core {
 	mctx_t mctx;
 	struct flow *flows;
 	uint32_t last_ts;
 	uint64_t now_us;
+	struct row over[MAX_ROWS];      /* busiest connections that have ended */
+	int num_over;
+	double silence;                 /* seconds without a packet, with -x */
 
-	struct row top[MAX_ROWS];       /* busiest connections, at the last tick */
+	struct row top[MAX_ROWS];       /* the rows of this core, at the last tick */
 	int num_top;
 	struct mos_stats stats;         /* counters, at the last tick */
 };
@@ -51,8 +58,9 @@ struct core {
 static struct core *cores[MAX_CORES];   /* by core id; NULL: not used */
 static pthread_mutex_t shared = PTHREAD_MUTEX_INITIALIZER;
 static int rows = 20;                   /* -c */
+static double speed;                    /* -x; 0: as fast as it goes */
 static bool live;                       /* redraw in place */
-static pthread_mutex_t stopping = PTHREAD_MUTEX_INITIALIZER;  /* held while contexts end */
+static struct timeval tick = {1, 0};    /* between two looks, in the library's time */
 
 static const char *const state_names[] = {
 	"CLOSED", "LISTEN", "SYN_SENT", "SYN_RCVD", "ESTABLISHED", "FIN_WAIT_1",
@@ -63,6 +71,37 @@ static void die(const char *what)
 {
 	fprintf(stderr, "midstat: %s: %s\n", what, strerror(errno));
 	exit(EXIT_FAILURE);
+}
+
+/* ---- rows ----------------------------------------------------------------------------- */
+
+static uint64_t total_bytes(const struct row *row)
+{
+	return row->bytes[MOS_SIDE_CLI] + row->bytes[MOS_SIDE_SVR];
+}
+
+/* Open connections first, then the busier ones. */
+static bool goes_before(const struct row *a, const struct row *b)
+{
+	if (!a->ended != !b->ended)
+		return !a->ended;
+	return total_bytes(a) > total_bytes(b);
+}
+
+/* Puts a row in its place among `n` sorted ones, of which at most `rows` are kept. Returns how
+   many there are. */
+static int insert_row(struct row *top, int n, const struct row *row)
+{
+	int i;
+
+	if (n == rows && !goes_before(row, &top[n - 1]))
+		return n;
+	if (n < rows)
+		n++;
+	for (i = n - 1; i > 0 && goes_before(row, &top[i - 1]); i--)
+		top[i] = top[i - 1];
+	top[i] = *row;
+	return n;
 }
 
 /* ---- connections ---------------------------------------------------------------------- */
@@ -83,8 +122,10 @@ static void read_state(mctx_t mctx, int sock, int side, struct flow *flow)
 	int state;
 	socklen_t len = sizeof(state);
 
-	if (mtcp_getsockopt(mctx, sock, SOL_MONSOCKET, option, &state, &len) == 0)
-		flow->row.state[side] = state;
+	if (mtcp_getsockopt(mctx, sock, SOL_MONSOCKET, option, &state, &len) < 0)
+		return;
+	flow->row.state[side] = state;
+	flow->answered |= side == MOS_SIDE_CLI && state == TCP_ESTABLISHED;
 }
 
 static void on_start(mctx_t mctx, int sock, int side, event_t event, filter_arg_t *arg)
@@ -131,8 +172,20 @@ static void on_packet(mctx_t mctx, int sock, int side, event_t event, filter_arg
 
 	UNUSED(event);
 	UNUSED(arg);
-	if (flow && mtcp_getlastpkt(mctx, sock, side, &p) == 0)
-		flow->row.bytes[side] += p.payloadlen;
+	if (!flow || mtcp_getlastpkt(mctx, sock, side, &p) < 0)
+		return;
+	flow->row.bytes[side] += p.payloadlen;
+	flow->fin[side] |= p.tcph->fin;
+	flow->rst |= p.tcph->rst;
+}
+
+static const char *how_it_ended(const struct flow *flow)
+{
+	if (flow->fin[MOS_SIDE_CLI] && flow->fin[MOS_SIDE_SVR])
+		return "closed";
+	if (flow->rst)
+		return flow->answered ? "reset" : "refused";
+	return "silent";
 }
 
 /* Comes once for each side: the first ends the connection, the second finds no context. */
@@ -152,6 +205,9 @@ static void on_end(mctx_t mctx, int sock, int side, event_t event, filter_arg_t 
 		core->flows = flow->next;
 	if (flow->next)
 		flow->next->prev = flow->prev;
+	flow->row.ended = how_it_ended(flow);
+	flow->row.age_us = core_now(core) - flow->since_us;
+	core->num_over = insert_row(core->over, core->num_over, &flow->row);
 	mtcp_set_uctx(mctx, sock, NULL);
 	free(flow);
 }
@@ -167,26 +223,6 @@ static void on_counted(mctx_t mctx, int sock, int side, event_t event, filter_ar
 }
 
 /* ---- the table ------------------------------------------------------------------------ */
-
-static uint64_t total_bytes(const struct row *row)
-{
-	return row->bytes[MOS_SIDE_CLI] + row->bytes[MOS_SIDE_SVR];
-}
-
-/* Puts a row into the `n` busiest, sorted, of at most `rows`. Returns how many there are. */
-static int insert_row(struct row *top, int n, const struct row *row)
-{
-	int i;
-
-	if (n == rows && total_bytes(row) <= total_bytes(&top[n - 1]))
-		return n;
-	if (n < rows)
-		n++;
-	for (i = n - 1; i > 0 && total_bytes(&top[i - 1]) < total_bytes(row); i--)
-		top[i] = top[i - 1];
-	top[i] = *row;
-	return n;
-}
 
 static const char *endpoint(const struct sockaddr_in *addr, char *text, size_t size)
 {
@@ -219,29 +255,89 @@ static void sum_stats(struct mos_stats *sum)
 	memcpy(sum, total, sizeof(*sum));
 }
 
-static void draw_table(const struct mos_stats *sum)
+/* A number of bytes in at most five places. */
+static const char *short_bytes(uint64_t n, char text[8])
+{
+	static const char units[] = " kMGTPE";
+	double scaled = n;
+	int unit = 0;
+
+	while (scaled >= 999.5 && unit < 6) {
+		scaled /= 1000;
+		unit++;
+	}
+	if (!unit)
+		snprintf(text, 8, "%d", (int)n);
+	else
+		snprintf(text, 8, scaled < 99.95 ? "%.1f%c" : "%.0f%c", scaled, units[unit]);
+	return text;
+}
+
+/* A time in at most five places. */
+static const char *short_time(uint64_t us, char text[8])
+{
+	double s = us / 1e6;
+
+	if (s < 1000)
+		snprintf(text, 8, "%.*fs", s < 99.95, s);
+	else if (s < 100 * 60)
+		snprintf(text, 8, "%.0fm", s / 60);
+	else if (s < 100 * 3600)
+		snprintf(text, 8, "%.0fh", s / 3600);
+	else
+		snprintf(text, 8, "%ud", (unsigned)(s / 86400) % 10000);
+	return text;
+}
+
+static void print_row(const struct row *row, bool age)
+{
+	const struct sockaddr_in *addr = row->addr;
+	char client[32], server[32], sent[8], received[8], time[8];
+
+	printf("%-21s %-21s ", endpoint(&addr[MOS_SIDE_CLI], client, sizeof(client)),
+	       endpoint(&addr[MOS_SIDE_SVR], server, sizeof(server)));
+	if (row->ended)
+		printf("%-23s", row->ended);
+	else
+		printf("%-11s %-11s", state_name(row->state[MOS_SIDE_CLI]),
+		       state_name(row->state[MOS_SIDE_SVR]));
+	printf(" %5s %5s", short_bytes(row->bytes[MOS_SIDE_CLI], sent),
+	       short_bytes(row->bytes[MOS_SIDE_SVR], received));
+	if (age)
+		printf(" %5s", short_time(row->age_us, time));
+	putchar('\n');
+}
+
+static void print_table(const struct mos_stats *sum)
 {
 	static struct row top[MAX_ROWS];
-	char client[32], server[32];
+	struct winsize size;
+	bool age = true;
 	int core, i, n = 0;
 
 	for (core = 0; core < MAX_CORES; core++)
 		for (i = 0; cores[core] && i < cores[core]->num_top; i++)
 			n = insert_row(top, n, &cores[core]->top[i]);
-
-	printf("\033[H\033[J%" PRIu64 " connections (%" PRIu64 " begun, %" PRIu64 " ended), "
-	       "%" PRIu64 " packets, %" PRIu64 " bytes\n\n",
-	       sum->flows_now, sum->flows_created, sum->flows_ended, sum->rx_packets,
-	       sum->rx_bytes);
-	printf("%-21s  %-21s  %-11s  %-11s  %8s  %12s  %12s\n", "CLIENT", "SERVER", "CLIENT IS",
-	       "SERVER IS", "AGE", "CLIENT SENT", "SERVER SENT");
-	for (i = 0; i < n; i++)
-		printf("%-21s  %-21s  %-11s  %-11s  %7.1fs  %12" PRIu64 "  %12" PRIu64 "\n",
-		       endpoint(&top[i].addr[MOS_SIDE_CLI], client, sizeof(client)),
-		       endpoint(&top[i].addr[MOS_SIDE_SVR], server, sizeof(server)),
-		       state_name(top[i].state[MOS_SIDE_CLI]),
-		       state_name(top[i].state[MOS_SIDE_SVR]), top[i].age_us / 1e6,
-		       top[i].bytes[MOS_SIDE_CLI], top[i].bytes[MOS_SIDE_SVR]);
+	if (live) {
+		printf("\033[H\033[J"); /* from the top left corner on, an empty screen */
+		if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) {
+			age = !size.ws_col || size.ws_col >= 85;
+			if (size.ws_row > 4 && n > size.ws_row - 4)
+				n = size.ws_row - 4;
+		}
+	}
+	printf("%" PRIu64 " connections open, %" PRIu64 " ended; %" PRIu64 " packets, %" PRIu64
+	       " bytes\n\n", sum->flows_now, sum->flows_ended, sum->rx_packets, sum->rx_bytes);
+	printf("%s%-21s %-21s %-11s %-11s %5s %5s%s%s\n", live ? "\033[1m" : "", "CLIENT",
+	       "SERVER", "CLIENT IS", "SERVER IS", "C->S", "S->C", age ? "   AGE" : "",
+	       live ? "\033[0m" : "");
+	for (i = 0; i < n; i++) {
+		if (live && top[i].ended)
+			printf("\033[2m"); /* dim */
+		print_row(&top[i], age);
+		if (live && top[i].ended)
+			printf("\033[0m");
+	}
 }
 
 /* For output that is no terminal: a line when something has changed. */
@@ -272,6 +368,21 @@ static void take_stats(struct core *core)
 	pthread_mutex_unlock(&shared);
 }
 
+/* Leaves what is to be shown of a core. Under `shared`. */
+static void take_rows(struct core *core)
+{
+	struct flow *flow;
+	int i;
+
+	core->num_top = 0;
+	for (flow = core->flows; flow; flow = flow->next) {
+		flow->row.age_us = core->now_us - flow->since_us;
+		core->num_top = insert_row(core->top, core->num_top, &flow->row);
+	}
+	for (i = 0; i < core->num_over; i++)
+		core->num_top = insert_row(core->top, core->num_top, &core->over[i]);
+}
+
 static const struct core *first_core(void)
 {
 	int i = 0;
@@ -281,35 +392,45 @@ static const struct core *first_core(void)
 	return cores[i];
 }
 
-/* Once a second on each core: leave what is to be shown; the first core shows it. */
+/* Lets time pass as fast as asked for; not in the silence that ends the last connections. */
+static void keep_pace(struct core *core, uint64_t packets_before)
+{
+	double period = tick.tv_sec + tick.tv_usec / 1e6;
+	double pause = period / speed;
+	struct timespec ts = {pause, (pause - (long)pause) * 1e9};
+
+	core->silence = packets_before == core->stats.rx_packets ? core->silence + period : 0;
+	if (core->silence < 1)
+		nanosleep(&ts, NULL);
+}
+
+/* At every tick of each core: leave what is to be shown; the first core shows it. */
 static void on_tick(mctx_t mctx, int id, int side, event_t event, filter_arg_t *arg)
 {
-	struct timeval second = {1, 0};
 	struct core *core = cores[mctx->cpu];
 	struct mos_stats sum;
-	struct flow *flow;
-	uint64_t now = core_now(core);
+	uint64_t packets_before = core->stats.rx_packets;
 
 	UNUSED(side);
 	UNUSED(event);
 	UNUSED(arg);
+	core_now(core);
 	take_stats(core);
 	pthread_mutex_lock(&shared);
-	core->num_top = 0;
-	for (flow = live ? core->flows : NULL; flow; flow = flow->next) {
-		flow->row.age_us = now - flow->since_us;
-		core->num_top = insert_row(core->top, core->num_top, &flow->row);
-	}
+	if (live)
+		take_rows(core);
 	if (core == first_core()) {
 		sum_stats(&sum);
 		if (live)
-			draw_table(&sum);
+			print_table(&sum);
 		else
 			print_line(&sum);
 		fflush(stdout);
 	}
 	pthread_mutex_unlock(&shared);
-	mtcp_settimer(mctx, id, &second, on_tick);
+	if (speed > 0)
+		keep_pace(core, packets_before);
+	mtcp_settimer(mctx, id, &tick, on_tick);
 }
 
 /* ---- the summary ---------------------------------------------------------------------- */
@@ -400,19 +521,6 @@ static void print_summary(const struct mos_stats *s)
 
 /* ---- set-up --------------------------------------------------------------------------- */
 
-/* An ordinary thread of the library runs this: every call is allowed. */
-static void on_sigint(int signum)
-{
-	int i;
-
-	UNUSED(signum);
-	pthread_mutex_lock(&stopping);
-	for (i = 0; i < MAX_CORES; i++)
-		if (cores[i])
-			mtcp_destroy_context(cores[i]->mctx);
-	pthread_mutex_unlock(&stopping);
-}
-
 static void listen_to(mctx_t mctx, int sock, event_t event, int hook, callback_t callback)
 {
 	if (mtcp_register_callback(mctx, sock, event, hook, callback) < 0)
@@ -421,7 +529,6 @@ static void listen_to(mctx_t mctx, int sock, event_t event, int hook, callback_t
 
 static void start_core(int cpu)
 {
-	struct timeval second = {1, 0};
 	struct core *core = cores[cpu];
 	int sock, off = 0;
 
@@ -443,17 +550,19 @@ static void start_core(int cpu)
 	listen_to(core->mctx, sock, MOS_ON_REXMIT, MOS_HK_RCV, on_counted);
 	listen_to(core->mctx, sock, MOS_ON_ERROR, MOS_NULL, on_counted);
 	listen_to(core->mctx, sock, MOS_ON_ORPHAN, MOS_NULL, on_counted);
-	if (mtcp_settimer(core->mctx, cpu, &second, on_tick) < 0)
+	if (mtcp_settimer(core->mctx, cpu, &tick, on_tick) < 0)
 		die("cannot set a timer");
 }
 
+/* The core's last callback has run: its counters are final, and nobody else uses its rows. */
 static void stop_core(int cpu)
 {
 	struct core *core = cores[cpu];
 	struct flow *flow;
 
-	mtcp_destroy_context(core->mctx); /* fails, and may, when on_sigint() did it */
 	take_stats(core);
+	take_rows(core);
+	mtcp_destroy_context(core->mctx);
 	while ((flow = core->flows)) {
 		core->flows = flow->next;
 		free(flow);
@@ -462,10 +571,12 @@ static void stop_core(int cpu)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: midstat [-f CONF] [-n] [-c ROWS]\n"
-			"  -f CONF  configuration file (mos.conf)\n"
-			"  -n       no live table, a line a second instead\n"
-			"  -c ROWS  rows of the table, 1 to %d (20)\n", MAX_ROWS);
+	fprintf(stderr, "usage: midstat [-f CONF] [-n] [-c ROWS] [-x SPEED]\n"
+			"  -f CONF   configuration file (mos.conf)\n"
+			"  -n        no live table, a line a second instead\n"
+			"  -c ROWS   rows of the table, 1 to %d (20)\n"
+			"  -x SPEED  live table of a capture: times as fast as it was taken\n"
+			"            (as fast as it goes)\n", MAX_ROWS);
 	exit(EXIT_FAILURE);
 }
 
@@ -477,22 +588,28 @@ int main(int argc, char **argv)
 	int option, i, used = 0;
 
 	live = isatty(STDOUT_FILENO);
-	while ((option = getopt(argc, argv, "f:nc:h")) != -1) {
+	while ((option = getopt(argc, argv, "f:nc:x:h")) != -1) {
 		switch (option) {
 		case 'f': file = optarg; break;
 		case 'n': live = false; break;
 		case 'c': rows = atoi(optarg); break;
+		case 'x': speed = atof(optarg); break;
 		default: usage();
 		}
 	}
-	if (optind != argc || rows < 1 || rows > MAX_ROWS)
+	if (optind != argc || rows < 1 || rows > MAX_ROWS || !(speed >= 0 && speed <= 1e6))
 		usage();
+	if (!live)
+		speed = 0;
+	if (speed > 0) { /* ten pictures a second */
+		tick.tv_sec = speed / 10;
+		tick.tv_usec = (speed / 10 - tick.tv_sec) * 1e6 + 1;
+	}
 
 	if (mtcp_init(file) < 0)
 		return EXIT_FAILURE; /* the library has said why */
 	if (mtcp_getconf(&conf) < 0)
 		die("cannot read the configuration back");
-	mtcp_register_signal(SIGINT, on_sigint);
 	/* All entries first: a core that runs looks at those of the others. */
 	for (i = 0; i < conf.num_cores && i < MAX_CORES; i++)
 		if (conf.cpu_mask & (UINT64_C(1) << i)) {
@@ -509,15 +626,17 @@ int main(int argc, char **argv)
 		if (cores[i])
 			start_core(i);
 
+	/* Until the captures have ended, or, as no handler is registered for it, SIGINT. */
 	for (i = 0; i < MAX_CORES; i++)
 		if (cores[i])
 			mtcp_app_join(cores[i]->mctx);
-	pthread_mutex_lock(&stopping);
 	for (i = 0; i < MAX_CORES; i++)
 		if (cores[i])
 			stop_core(i);
-	pthread_mutex_unlock(&stopping);
 	sum_stats(&sum);
+	if (!live)
+		putchar('\n');
+	print_table(&sum);
 	print_summary(&sum);
 	mtcp_destroy();
 	for (i = 0; i < MAX_CORES; i++)
