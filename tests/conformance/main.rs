@@ -1,6 +1,6 @@
 //! The conformance cases of the contract (monitor.md §10 as changed by decisions.md), through the C functions.
 //!
-//! One module per table of §10; `decisions` and `kept` hold what the tables do not cover, `process` what needs a process
+//! One module per table of §10; `decisions`, `limits` and `kept` hold what the tables do not cover, `process` what needs a process
 //! of its own. Expectations come from the contract alone.
 mod callbacks;
 mod calls;
@@ -12,6 +12,7 @@ mod edits;
 mod harness;
 mod kept;
 mod lab;
+mod limits;
 mod monitors;
 mod packets;
 mod process;
