@@ -91,6 +91,17 @@ impl Builder {
     }
 
     /// Keeps the packets that are forwarded in memory, for [`Monitor::take_forwarded`].
+    ///
+    /// ```
+    /// # use mos::{Monitor};
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+    /// let mut first = Monitor::builder().capture(path).forward_to_memory().build()?;
+    /// first.run()?;
+    /// // What one lets pass, another one sees.
+    /// let mut monitor = Monitor::builder().packets(first.take_forwarded()).build()?;
+    /// monitor.run()?;
+    /// # Ok::<(), mos::Error>(())
+    /// ```
     pub fn forward_to_memory(mut self) -> Self {
         self.to_memory = true;
         self

@@ -14,6 +14,19 @@ use std::time::Duration;
 
 /// What a callback or predicate is given: its event, the flow, the packet in process, the streams.
 ///
+/// ```
+/// # use mos::{Event, Hook, Monitor};
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+/// let mut monitor = Monitor::open(path)?;
+/// let stream = monitor.stream()?;
+/// stream.on(Event::StateChange, Hook::Rcv, |ev| {
+///     let side = ev.side();
+///     println!("{:?} {}: the {side:?} is {:?}", ev.now(), ev.flow(), ev.state(side));
+/// })?;
+/// monitor.run()?;
+/// # Ok::<(), mos::Error>(())
+/// ```
+///
 /// A callback of a packet without a flow (`Orphan`, or any packet of a [`Raw`](super::Raw) socket) gets a `Ctx` too:
 /// [`flow`](Ctx::flow) then has the packet's source as the client, and what is about streams, states and data finds
 /// nothing or fails with [`Error::NoFlow`].
@@ -110,6 +123,21 @@ impl Ctx<'_> {
 
     /// Calls `f` once, `after` from now.
     ///
+    /// ```
+    /// # use mos::{Event, Hook, Monitor};
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+    /// # use std::time::Duration;
+    /// let mut monitor = Monitor::open(path)?;
+    /// let stream = monitor.stream()?;
+    /// stream.on(Event::ConnStart, Hook::Snd, |ev| {
+    ///     let flow = ev.flow();
+    ///     ev.timer(Duration::from_millis(200), move |t| println!("{flow} began 200 ms before {:?}", t.now()))
+    ///         .expect("memory for a timer");
+    /// })?;
+    /// monitor.run()?;
+    /// # Ok::<(), mos::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn timer(
@@ -162,6 +190,19 @@ impl Ctx<'_> {
     }
 
     /// Registers a callback for this flow alone, from the next dispatch on. It is dropped with the flow.
+    ///
+    /// ```
+    /// # use mos::{Event, Hook, Monitor};
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+    /// let mut monitor = Monitor::open(path)?;
+    /// let stream = monitor.stream()?;
+    /// stream.on(Event::Rexmit, Hook::Rcv, |ev| {
+    ///     // From now on, look closely at this flow. (At its second retransmission it has that callback already.)
+    ///     let _ = ev.register(Event::PktIn, Hook::Rcv, |ev| println!("{:?}", ev.packet()));
+    /// })?;
+    /// monitor.run()?;
+    /// # Ok::<(), mos::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NoFlow`]; [`Error::Hook`]; [`Error::AlreadyRegistered`]; [`Error::ForeignEvent`]; [`Error::OutOfMemory`].

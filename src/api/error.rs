@@ -4,6 +4,12 @@ use super::event::{Event, Hook, Side};
 use std::path::PathBuf;
 
 /// Why a call of this API failed. Its text says what was expected.
+///
+/// ```
+/// let error = mos::Monitor::open("/no/such/trace.pcap").unwrap_err();
+/// assert!(matches!(error, mos::Error::Open { .. }));
+/// eprintln!("{error}");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

@@ -173,6 +173,19 @@ impl Monitor {
     }
 
     /// Something that ends the run from a closure or another thread.
+    ///
+    /// ```
+    /// # use mos::{Event, Hook, Monitor};
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+    /// let mut monitor = Monitor::open(path)?;
+    /// let (handle, stream) = (monitor.stop_handle(), monitor.stream()?);
+    /// stream.on(Event::ConnStart, Hook::Snd, move |ev| {
+    ///     println!("the first flow: {}", ev.flow());
+    ///     handle.stop();
+    /// })?;
+    /// assert!(monitor.run()?.counters.rx_packets < 100);
+    /// # Ok::<(), mos::Error>(())
+    /// ```
     pub fn stop_handle(&self) -> StopHandle {
         StopHandle(self.stop.clone())
     }

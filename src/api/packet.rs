@@ -144,6 +144,20 @@ impl Ctx<'_> {
 
     /// Drops the packet: it is not forwarded. Both stacks have seen it, or will see it, all the same.
     ///
+    /// ```
+    /// # use mos::{Event, Hook, Monitor};
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+    /// let mut monitor = Monitor::builder().capture(path).forward_to_memory().build()?;
+    /// let stream = monitor.stream()?;
+    /// stream.syn_filter("dst port 7001")?;
+    /// stream.on(Event::PktIn, Hook::Snd, |ev| {
+    ///     ev.drop_packet().expect("a packet is in process");
+    /// })?;
+    /// let summary = monitor.run()?;
+    /// assert_eq!(monitor.take_forwarded().len() as u64, summary.counters.rx_packets - summary.counters.drop_callback);
+    /// # Ok::<(), mos::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NoPacket`].
     pub fn drop_packet(&mut self) -> Result<(), Error> {
@@ -152,6 +166,20 @@ impl Ctx<'_> {
 
     /// Overwrites bytes of the packet, `offset` bytes into an area of it. On `Hook::Snd` the receiver sees the packet as
     /// edited; on `Hook::Rcv` only what is forwarded changes.
+    ///
+    /// ```
+    /// # use mos::{Area, Checksums, Event, Hook, Monitor, Side};
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+    /// let mut monitor = Monitor::builder().capture(path).forward_to_memory().build()?;
+    /// let stream = monitor.stream()?;
+    /// stream.on(Event::PktIn, Hook::Snd, |ev| {
+    ///     if ev.packet().is_some_and(|p| p.payload().starts_with(b"HTTP/1.0 404")) {
+    ///         ev.edit(Area::Payload, 9, b"410", Checksums::Update).expect("these bytes are there");
+    ///     }
+    /// })?;
+    /// monitor.run()?;
+    /// # Ok::<(), mos::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NoPacket`]; [`Error::Edit`]: no such area, or not so many bytes there; [`Error::OutOfMemory`].

@@ -21,6 +21,25 @@ const PIECE: usize = 16 << 10;
 impl Ctx<'_> {
     /// Reads on in the stream that `side` receives: in order, each byte once per socket.
     ///
+    /// ```
+    /// # use mos::{Event, Hook, Monitor, Peek};
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+    /// let mut monitor = Monitor::open(path)?;
+    /// let stream = monitor.stream()?;
+    /// stream.on(Event::NewData, Hook::Null, |ev| {
+    ///     let mut buf = [0; 4096];
+    ///     loop {
+    ///         match ev.peek(ev.side(), &mut buf) {
+    ///             Ok(Peek::Bytes(n)) => println!("{n} bytes"),
+    ///             Ok(Peek::Missing(n)) => println!("{n} bytes are lost"),
+    ///             Ok(Peek::Empty) | Err(_) => break,
+    ///         }
+    ///     }
+    /// })?;
+    /// monitor.run()?;
+    /// # Ok::<(), mos::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NoFlow`]; [`Error::NoBuffer`].
     pub fn peek(&mut self, side: Side, out: &mut [u8]) -> Result<Peek, Error> {
@@ -112,6 +131,20 @@ impl Ctx<'_> {
 
     /// What is held of the stream that `side` receives, in stream offsets, ascending; more than one range while bytes
     /// are missing.
+    ///
+    /// ```
+    /// # use mos::{Event, Hook, Monitor};
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+    /// let mut monitor = Monitor::open(path)?;
+    /// let stream = monitor.stream()?;
+    /// stream.on(Event::PktIn, Hook::Rcv, |ev| {
+    ///     if let [in_order, later] = &ev.fragments(ev.side())[..] {
+    ///         println!("{}: {} bytes are missing", ev.flow(), later.start - in_order.end);
+    ///     }
+    /// })?;
+    /// monitor.run()?;
+    /// # Ok::<(), mos::Error>(())
+    /// ```
     pub fn fragments(&self, side: Side) -> Vec<Range<u64>> {
         let mut all = Vec::new();
         if let Ok(sock) = self.flow_socket() {

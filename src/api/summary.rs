@@ -6,6 +6,16 @@ use super::Event;
 pub use crate::monitor::stats::Stats as Counters;
 
 /// What [`Monitor::run`](super::Monitor::run) returns. In print: a few lines.
+///
+/// ```
+/// # use mos::{Event, Hook, Monitor};
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+/// let mut monitor = Monitor::open(path)?;
+/// monitor.stream()?.on(Event::Rexmit, Hook::Rcv, |_| ())?;
+/// let summary = monitor.run()?;
+/// println!("{summary}\n{} retransmissions", summary.events(Event::Rexmit));
+/// # Ok::<(), mos::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Summary {

@@ -66,7 +66,7 @@ impl TimerCtx<'_> {
         self.again = Some(after);
     }
 
-    /// Sets another timer.
+    /// Sets another timer; over a silence of the capture, the limits of [`rearm`](TimerCtx::rearm) apply.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].

@@ -28,11 +28,11 @@ pub const FIRST_USER_EVENT: EventId = 1 << 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Hook {
-    /// MOS_NULL: outside the two stacks.
+    /// Outside the two stacks (MOS_NULL).
     Null = 0,
-    /// MOS_HK_SND: after the sender's stack moved.
+    /// After the sender's stack moved (MOS_HK_SND).
     Snd = 1,
-    /// MOS_HK_RCV: after the receiver's stack moved.
+    /// After the receiver's stack moved (MOS_HK_RCV).
     Rcv = 2,
 }
 

@@ -28,10 +28,10 @@ pub struct Context {
     pub config: Arc<Config>,
     /// Number of the thread that made it.
     pub creator: u64,
-    /// It was made when a replay had started without it.
-    pub late: AtomicBool,
     /// The application has set it up: packets may flow.
     pub ready: AtomicBool,
+    /// Made when packets flowed already: gets none of that replay.
+    pub late: AtomicBool,
     /// Last call that set something up.
     pub last_setup: Mutex<Option<Instant>>,
     /// The core is to end.
@@ -86,8 +86,8 @@ impl Context {
             baton: Baton::default(),
             config,
             creator: enter::thread_number(),
-            late: AtomicBool::new(false),
             ready: AtomicBool::new(false),
+            late: AtomicBool::new(false),
             last_setup: Mutex::new(None),
             stop: AtomicBool::new(false),
             free_at_end: AtomicBool::new(false),

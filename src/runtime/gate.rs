@@ -15,26 +15,39 @@ fn is_ready(context: &Context, only_join: bool) -> bool {
         || (!only_join && context.last_setup.lock().is_some_and(|at| at.elapsed() >= QUIET))
 }
 
-/// Waits until packets may flow. The rank of this context among those that share them, and their number: 0 of 0 when it
-/// gets none, outside every mask or made after the start. `None`: the context is to stop.
+/// Waits until packets may flow. The rank of this context among those that share them, and their number; `None` when the
+/// context is to stop, or the replay had started without it.
 pub fn wait(context: &Arc<Context>) -> Option<(usize, usize)> {
     let only_join = std::env::var("MOS_REPLAY_START").is_ok_and(|v| v == "join");
-    let mut late = context.late.load(Ordering::Acquire);
-    while !context.stop.load(Ordering::Acquire) {
-        if late {
+    loop {
+        if context.stop.load(Ordering::Acquire) {
+            return None;
+        }
+        if context.late.load(Ordering::Acquire) {
             if is_ready(context, only_join) {
                 return Some((0, 0));
             }
             // Those who replay may have ended and gone: then this is the first of the next replay.
-            late = registry::REGISTRY.read().started;
-        } else if let Some(sharing) = registry::start(|c| is_ready(c, only_join)) {
-            // All that waited get the same list, however late their threads wake up.
-            return match sharing.iter().position(|&c| c == context.core) {
-                Some(rank) => Some((rank, sharing.len())),
-                None => Some((0, 0)),
-            };
+            context.late.store(registry::REGISTRY.read().started, Ordering::Release);
+        } else if let Some(share) = share(context, only_join) {
+            return Some(share);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    None
+}
+
+/// Starts the replay when all are ready; once it has started, the context's share of it. Who shares is settled once, by the
+/// first to see all ready: a thread that gets here later finds the same.
+fn share(context: &Context, only_join: bool) -> Option<(usize, usize)> {
+    let mut r = registry::REGISTRY.write();
+    if !r.started {
+        if !r.contexts.iter().flatten().all(|c| is_ready(c, only_join)) {
+            return None;
+        }
+        let mask = context.config.mos.cpu_mask;
+        r.sharing = r.contexts.iter().flatten().map(|c| c.core).filter(|&c| mask >> c & 1 == 1).collect();
+        r.started = true;
+    }
+    let rank = r.sharing.iter().position(|&core| core == context.core);
+    Some(rank.map_or((0, 0), |rank| (rank, r.sharing.len())))
 }

@@ -45,7 +45,7 @@ pub struct Registry {
     pub contexts: Vec<Option<Arc<Context>>>,
     /// Whether packets flow: contexts made now get none of this replay.
     pub started: bool,
-    /// The cores that share its packets, in ascending order.
+    /// Core ids of those that share the packets of this replay, ascending: settled when it starts.
     pub sharing: Vec<usize>,
 }
 
@@ -90,28 +90,6 @@ pub fn add(context: Arc<Context>) -> bool {
     true
 }
 
-/// Starts the replay if all contexts are ready. The cores that share its packets, if it has started.
-pub fn start(ready: impl Fn(&Context) -> bool) -> Option<Vec<usize>> {
-    let all_ready = |r: &Registry| r.contexts.iter().flatten().all(|c| ready(c));
-    {
-        let r = REGISTRY.read();
-        if !r.started && !all_ready(&r) {
-            return None;
-        }
-    }
-    let mut r = REGISTRY.write();
-    if !r.started {
-        // One may have been made in between.
-        if !all_ready(&r) {
-            return None;
-        }
-        r.started = true;
-        let served = |c: &&Arc<Context>| c.config.mos.cpu_mask >> c.core & 1 == 1;
-        r.sharing = r.contexts.iter().flatten().filter(served).map(|c| c.core).collect();
-    }
-    Some(r.sharing.clone())
-}
-
 /// Takes a context out, if it is still this one.
 pub fn remove(context: &Arc<Context>) {
     let mut r = REGISTRY.write();
@@ -122,6 +100,5 @@ pub fn remove(context: &Arc<Context>) {
     }
     if r.contexts.iter().all(Option::is_none) {
         r.started = false;
-        r.sharing = Vec::new();
     }
 }
