@@ -28,6 +28,13 @@ check() {
 	fi
 }
 
+# prints LINE COMMAND...: the command succeeds, and what it says has that line.
+prints() { # LINE COMMAND...
+	local line=$1
+	shift
+	"$@" >"$work/printed" 2>&1 && grep -qxF -e "$line" "$work/printed" || { cat "$work/printed"; false; }
+}
+
 warn="-Wall -Wextra -Werror -Iinclude"
 
 # ---- headers ----
@@ -128,16 +135,19 @@ check "compat tree: helpers" builds_and_runs gcc -std=gnu11 -Wall -Wextra -Werro
 	-I"$tree/core/include" -I"$tree/util/include" -I"$tree/samples/common" \
 	tests/compat/helpers.c "$tree"/util/*.c "$tree"/samples/common/*.c "$tree/core/lib/libmtcp.a"
 
+# ---- the README's example ----
+
+sed -n '/^```c$/,/^```$/p' README.md | grep -v '^```' >"$work/requests.c"
+check "README's example builds" gcc $warn -Wno-unused-parameter "$work/requests.c" -o "$work/requests" \
+	-L"$libdir" -lmos
+check "README's example prints requests" prints "GET /page.txt HTTP/1.1" \
+	env MOS_NETDEV=tests/data/demo.pcap "$work/requests" config/replay.conf
+
 # ---- the first application ----
 
 cp -r examples/midstat "$work/midstat"
 rm -f "$work/midstat/midstat"
 check "midstat builds" make -C "$work/midstat" TOP="$PWD" LIBDIR="$libdir"
-prints() { # LINE COMMAND...
-	local line=$1
-	shift
-	"$@" >"$work/printed" 2>&1 && grep -qxF -e "$line" "$work/printed" || { cat "$work/printed"; false; }
-}
 midstat=("$work/midstat/midstat" -f examples/midstat/mos.conf)
 check "midstat counts what is in the capture" \
 	prints "0 connections open, 16 ended; 592 packets, 377002 bytes" "${midstat[@]}"

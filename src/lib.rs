@@ -67,3 +67,8 @@ pub mod runtime;
 pub mod tcp;
 #[doc(hidden)]
 pub mod wire;
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
