@@ -91,10 +91,10 @@ impl SynOptions {
 #[inline]
 pub fn timestamps(opts: &[u8]) -> Option<(u32, u32)> {
     // How nearly every stack lays them out: two NOPs in front, for alignment.
-    if let [KIND_NOP, KIND_NOP, KIND_TIMESTAMPS, 10, body @ ..] = opts {
-        if let Some(body) = body.get(..8) {
-            return timestamp_body(body);
-        }
+    if let [KIND_NOP, KIND_NOP, KIND_TIMESTAMPS, 10, body @ ..] = opts
+        && let Some(body) = body.get(..8)
+    {
+        return timestamp_body(body);
     }
     if opts.len() < 10 { None } else { search_timestamps(opts) }
 }

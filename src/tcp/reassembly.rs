@@ -462,11 +462,11 @@ impl Reassembly {
 
     /// Notes the hole `start..end`, which begins at the tail.
     fn give_up(&mut self, start: u64, end: u64) -> Result<(), OutOfMemory> {
-        if !self.skipped().has_room(start, end) {
-            if let Some(oldest) = self.skipped().first() {
-                self.evict(oldest.end, start);
-                self.disorder_mut()?.skipped.pop_first();
-            }
+        if !self.skipped().has_room(start, end)
+            && let Some(oldest) = self.skipped().first()
+        {
+            self.evict(oldest.end, start);
+            self.disorder_mut()?.skipped.pop_first();
         }
         self.disorder_mut()?.skipped.insert(start, end)?;
         Ok(())
