@@ -94,12 +94,7 @@ pub type Gone = Option<Errno>;
 pub fn on_core<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -> Result<R>) -> Result<R> {
     check_cpu(cpu).map_err(|e| gone.unwrap_or(e))?;
     match from(cpu)? {
-        From::Callback(context) => {
-            // SAFETY: this thread holds the core's lock, and the token of the round in progress is lent to the
-            // call-out this call comes from.
-            let mut token = unsafe { Token::new() };
-            leave_callout(context, || call(context, &mut token))
-        }
+        From::Callback(context) => inside(context, call),
         From::Outside => {
             alive(cpu)?;
             Err(Errno(libc::EPERM))
@@ -111,11 +106,7 @@ pub fn on_core<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) 
 pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -> Result<R>) -> Result<R> {
     check_cpu(cpu).map_err(|e| gone.unwrap_or(e))?;
     match from(cpu)? {
-        From::Callback(context) => {
-            // SAFETY: as in `on_core`.
-            let mut token = unsafe { Token::new() };
-            leave_callout(context, || call(context, &mut token))
-        }
+        From::Callback(context) => inside(context, call),
         From::Outside => {
             let context = alive(cpu)?;
             let _inside = Inside::enter();
@@ -125,6 +116,15 @@ pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -
             call(&context, &mut token)
         }
     }
+}
+
+/// Runs `call` on the state of the core whose callback the calling thread is in.
+#[inline]
+fn inside<R>(context: &Context, call: impl FnOnce(&Context, &mut Token) -> Result<R>) -> Result<R> {
+    // SAFETY: this thread holds the core's lock, and the token of the round in progress is lent to the call-out this
+    // call comes from.
+    let mut token = unsafe { Token::new() };
+    leave_callout(context, || call(context, &mut token))
 }
 
 /// Runs `call` on what of a context lies behind leaf locks: for any core, from anywhere but a signal handler.
