@@ -75,6 +75,19 @@ impl Sockets {
         socket.live.then_some(socket)
     }
 
+    /// Whether all sockets of a flow, whose first is `first`, have read a side's stream up to `offset`.
+    #[inline]
+    pub fn all_read(&self, first: u32, side: usize, offset: u64) -> bool {
+        let mut at = first;
+        while let Some(socket) = self.get(at) {
+            if socket.peeked[side] < offset {
+                return false;
+            }
+            at = socket.next;
+        }
+        true
+    }
+
     /// Puts a socket under an id for which room was made.
     pub fn put(&mut self, id: u32, socket: FlowSocket) {
         if let Some(slot) =
