@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 /// Write end of the pipe, -1 when there is none.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
-/// The application's handler by address; 0: none.
+/// The application's handler by address, or SIG_DFL (0), or SIG_IGN.
 static HANDLER: AtomicUsize = AtomicUsize::new(0);
 static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
 
@@ -48,6 +48,9 @@ pub fn install(call: fn(usize, i32)) {
         log::warn!("no pipe for signals: SIGINT keeps its meaning");
         return;
     }
+    // A handler that is not served for long must not make the next signal wait for room.
+    // SAFETY: the descriptor is ours.
+    unsafe { libc::fcntl(fds[1], libc::F_SETFL, libc::O_NONBLOCK) };
     // SAFETY: pipe2 just gave us this descriptor and nobody else owns it.
     let reader = unsafe { OwnedFd::from_raw_fd(fds[0]) };
     let spawned =
@@ -72,29 +75,29 @@ fn serve(mut pipe: File, call: fn(usize, i32)) {
     let mut byte = [QUIT];
     while pipe.read_exact(&mut byte).is_ok() && byte[0] != QUIT {
         match HANDLER.load(Ordering::Acquire) {
-            0 => {
+            libc::SIG_DFL => {
                 for context in registry::all() {
                     context.stop.store(true, Ordering::Release);
                 }
             }
+            libc::SIG_IGN => {}
             handler => call(handler, libc::SIGINT),
         }
     }
 }
 
-/// Sets the application's SIGINT handler (0: none) and returns the one before.
+/// Sets the application's SIGINT handler (SIG_DFL: all contexts end) and returns the one before.
 pub fn set_handler(handler: usize) -> usize {
     HANDLER.swap(handler, Ordering::AcqRel)
 }
 
 /// Gives SIGINT back and ends the thread. Does nothing on that thread itself.
 pub fn remove() {
-    let mut thread = THREAD.lock();
-    let Some(handle) = thread.take() else { return };
     if SERVES.get() {
-        *thread = Some(handle);
         return;
     }
+    let mut thread = THREAD.lock();
+    let Some(handle) = thread.take() else { return };
     // SAFETY: the default action has no preconditions.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
     let fd = PIPE.swap(-1, Ordering::AcqRel);
@@ -104,6 +107,44 @@ pub fn remove() {
         libc::write(fd, (&raw const byte).cast(), 1);
         drop(OwnedFd::from_raw_fd(fd));
     }
+    // The thread may be in the application's handler, which may call the library: not under the lock.
+    drop(thread);
     let _ = handle.join();
-    HANDLER.store(0, Ordering::Release);
+    HANDLER.store(libc::SIG_DFL, Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+    /// A handler that ends the process's use of the library, as an application's may.
+    fn ends_it(_: usize, _: i32) {
+        CALLS.fetch_add(1, Ordering::AcqRel);
+        std::thread::sleep(Duration::from_millis(50));
+        remove();
+    }
+
+    #[test]
+    fn an_ignored_signal_calls_nothing_and_a_handler_may_destroy() {
+        install(ends_it);
+        set_handler(libc::SIG_IGN);
+        // SAFETY: SIGINT is served by `on_signal` now.
+        unsafe { libc::raise(libc::SIGINT) };
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(CALLS.load(Ordering::Acquire), 0);
+        // Any address: `ends_it` does not look at it.
+        assert_eq!(set_handler(4096), libc::SIG_IGN);
+        // SAFETY: as above.
+        unsafe { libc::raise(libc::SIGINT) };
+        while CALLS.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        // The handler is still running, and removes too.
+        remove();
+        assert!(THREAD.lock().is_none());
+        assert_eq!(HANDLER.load(Ordering::Acquire), libc::SIG_DFL);
+    }
 }
