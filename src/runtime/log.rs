@@ -8,6 +8,15 @@ use std::time::{Duration, Instant};
 /// Most messages a second; what is more is counted and summed up.
 const MOST_PER_SECOND: u32 = 50;
 
+/// As `eprintln!`, which panics when stderr takes nothing more (a full disk, a closed pipe).
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+pub(super) use say;
+
 struct Stderr {
     window: Mutex<Window>,
 }
@@ -34,7 +43,7 @@ impl Log for Stderr {
         let now = Instant::now();
         if w.since.is_none_or(|s| now - s >= Duration::from_secs(1)) {
             if w.held_back > 0 {
-                eprintln!("libmos: {} more messages were held back", w.held_back);
+                say!("libmos: {} more messages were held back", w.held_back);
             }
             *w = Window { since: Some(now), printed: 0, held_back: 0 };
         }
@@ -49,7 +58,7 @@ impl Log for Stderr {
             Level::Info => "",
             Level::Debug | Level::Trace => "debug: ",
         };
-        eprintln!("libmos: {level}{}", record.args());
+        say!("libmos: {level}{}", record.args());
     }
 
     fn flush(&self) {}

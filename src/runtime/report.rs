@@ -2,6 +2,7 @@
 
 use super::affinity::{process_cpu_ns, thread_cpu_ns};
 use super::context::Context;
+use super::log::say;
 use super::registry;
 use crate::io::source::PortCounters;
 use crate::monitor::State;
@@ -96,9 +97,13 @@ impl Lines {
                 .iter()
                 .find(|c| c.core == *core)
                 .map_or(0, |c| c.monitor.flow_count.load(std::sync::atomic::Ordering::Relaxed));
-            eprintln!(
+            say!(
                 "[CPU{core:2}] {name} flows: {flows:6}, RX: {:7.0}(pps) (err: {:5.0}), {:5.2}(Gbps), TX: {:7.0}(pps), {:5.2}(Gbps)",
-                values[0], values[1], values[2], values[3], values[4]
+                values[0],
+                values[1],
+                values[2],
+                values[3],
+                values[4]
             );
             match all.iter_mut().find(|(n, _)| n == name) {
                 Some((_, sum)) => sum.iter_mut().zip(values).for_each(|(s, v)| *s += v),
@@ -111,9 +116,13 @@ impl Lines {
         }
         let (mut rx, mut tx) = (0.0, 0.0);
         for (name, v) in &all {
-            eprintln!(
+            say!(
                 "[ ALL ] {name}, RX: {:7.0}(pps) (err: {:5.0}), {:5.2}(Gbps), TX: {:7.0}(pps), {:5.2}(Gbps)",
-                v[0], v[1], v[2], v[3], v[4]
+                v[0],
+                v[1],
+                v[2],
+                v[3],
+                v[4]
             );
             rx += v[2];
             tx += v[4];
@@ -122,9 +131,9 @@ impl Lines {
         let (rx_avg, tx_avg) =
             self.average.map_or((rx, tx), |(r, t)| (0.6 * r + 0.4 * rx, 0.6 * t + 0.4 * tx));
         self.average = Some((rx_avg, tx_avg));
-        eprintln!("[ ALL ] flows: {flows_all:6}");
-        eprintln!("[ PEAK ] RX: {:5.2}(Gbps), TX: {:5.2}(Gbps)", self.peak.0, self.peak.1);
-        eprintln!("[ RECENT AVG ] RX: {rx_avg:5.2}(Gbps), TX: {tx_avg:5.2}(Gbps)");
+        say!("[ ALL ] flows: {flows_all:6}");
+        say!("[ PEAK ] RX: {:5.2}(Gbps), TX: {:5.2}(Gbps)", self.peak.0, self.peak.1);
+        say!("[ RECENT AVG ] RX: {rx_avg:5.2}(Gbps), TX: {tx_avg:5.2}(Gbps)");
     }
 }
 
@@ -183,7 +192,7 @@ impl ReplayStats {
         let loop_ns = thread - self.thread_start;
         let per_packet = loop_ns as f64 / s.rx_packets.max(1) as f64;
         let per_flow = self.held_peak.saturating_sub(self.held_start) as f64 / s.flows_peak.max(1) as f64;
-        eprintln!(
+        say!(
             "MOS_REPLAY_STATS packets={} bytes={} flows={} peak_flows={} loop_ns_per_packet={per_packet:.2} \
              loop_thread_ns={loop_ns} loop_process_ns={} drain_ns={} held_start={} held_peak={} \
              bytes_per_flow={per_flow:.1} peak_rss_bytes={}",
