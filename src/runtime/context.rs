@@ -48,7 +48,8 @@ pub struct Context {
 /// What the monitor needs of a configuration.
 pub fn settings_of(config: &Config) -> Settings {
     let mos = &config.mos;
-    let ms = |seconds: i32| (seconds.max(0) as u32).saturating_mul(1000);
+    // Stamps of flows are 32-bit milliseconds: half their range, 24 days, is the longest time to be told apart.
+    let ms = |seconds: i32| seconds.max(0).saturating_mul(1000) as u32;
     Settings {
         max_ids: mos.max_concurrency.max(1) as u32,
         rmem: mos.rmem_size.max(1024) as usize,
@@ -168,7 +169,7 @@ impl Context {
         drop(finished);
         let thread = self.thread.lock().take();
         if let Some(thread) = thread
-            && !enter::in_library()
+            && !enter::in_round()
         {
             // A panic of the core's thread has been counted where it was caught.
             let _ = thread.join();
@@ -178,6 +179,7 @@ impl Context {
 
 /// `mtcp_app_join`: makes ready what the calling thread's creator set up, then waits for the core's last callback.
 pub fn app_join(context: &Arc<Context>) {
+    let _inside = enter::Inside::enter();
     for other in registry::all() {
         if other.creator == context.creator {
             other.ready.store(true, Ordering::Release);
@@ -189,7 +191,59 @@ pub fn app_join(context: &Arc<Context>) {
 
 /// `mtcp_destroy_context` from outside the core: ends it, waits, frees it.
 pub fn destroy(context: &Arc<Context>) {
+    let _inside = enter::Inside::enter();
     context.stop.store(true, Ordering::Release);
     context.join();
     registry::remove(context);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    static HEARD: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn handler(_: libc::c_int) {
+        HEARD.store(1 + enter::in_library() as usize, Ordering::Release);
+    }
+
+    #[test]
+    fn the_longest_timeout_can_still_be_told_from_the_shortest() {
+        let mut config = Config { apps: Vec::new(), mos: crate::config::Mos::default() };
+        config.mos.tcp_timeout = i32::MAX;
+        assert_eq!(settings_of(&config).timeout_ms, Some(i32::MAX as u32));
+        config.mos.tcp_timeout = -1;
+        assert_eq!(settings_of(&config).timeout_ms, None);
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn a_signal_handler_that_interrupts_a_join_is_inside_the_library() {
+        let config = Arc::new(Config { apps: Vec::new(), mos: crate::config::Mos::default() });
+        let calls = ForeignCalls { callback: |_, _, _, _, _, _| {}, filter: |_, _, _, _, _, _| false };
+        let context = Arc::new(Context::detached(0, config, calls, Source::none(Vec::new())));
+        let joined = context.clone();
+        let (tell, told) = std::sync::mpsc::channel();
+        // SAFETY: the handler only reads and writes atomics and thread-local cells.
+        unsafe { libc::signal(libc::SIGUSR2, handler as extern "C" fn(libc::c_int) as usize) };
+        let waiter = std::thread::spawn(move || {
+            // SAFETY: no preconditions.
+            let _ = tell.send(unsafe { libc::pthread_self() });
+            app_join(&joined);
+            enter::in_library()
+        });
+        let thread = told.recv().expect("the thread runs");
+        while !context.ready.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        // SAFETY: the thread lives until `finish`.
+        unsafe { libc::pthread_kill(thread, libc::SIGUSR2) };
+        while HEARD.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(HEARD.load(Ordering::Acquire), 2);
+        context.finish();
+        assert!(!waiter.join().expect("no panic"));
+    }
 }

@@ -9,7 +9,7 @@ use crate::flow::token::Token;
 use crate::monitor::{Errno, Result};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 thread_local! {
     /// The context whose round this thread is running.
@@ -73,7 +73,12 @@ fn from<'a>(cpu: i32) -> Result<From<'a>> {
 
 /// Whether the calling thread runs a callback (of any core), or was interrupted inside the library.
 pub fn in_library() -> bool {
-    !CURRENT.get().is_null() || INSIDE.get()
+    in_round() || INSIDE.get()
+}
+
+/// Whether the calling thread runs a core's rounds.
+pub fn in_round() -> bool {
+    !CURRENT.get().is_null()
 }
 
 /// Checks a core id (the reference's first check): EINVAL outside the possible ones.
@@ -96,6 +101,7 @@ pub fn on_core<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) 
     match from(cpu)? {
         From::Callback(context) => inside(context, call),
         From::Outside => {
+            let _inside = Inside::enter();
             alive(cpu)?;
             Err(Errno(libc::EPERM))
         }
@@ -108,8 +114,8 @@ pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -
     match from(cpu)? {
         From::Callback(context) => inside(context, call),
         From::Outside => {
-            let context = alive(cpu)?;
             let _inside = Inside::enter();
+            let context = alive(cpu)?;
             let _held = context.baton.take();
             // SAFETY: this thread took the lock a line ago, and has no other token for this core.
             let mut token = unsafe { Token::new() };
@@ -143,24 +149,27 @@ fn reach<R>(cpu: i32, gone: Gone, must_live: bool, call: impl FnOnce(&Context) -
     match from(cpu) {
         Ok(From::Callback(context)) => leave_callout(context, || call(context)),
         Ok(From::Outside) => {
-            let context = found()?;
             let _inside = Inside::enter();
-            call(&context)
+            call(&*found()?)
         }
-        // From a callback, about another core.
-        Err(_) if in_callback() => call(&*found()?),
-        Err(e) => Err(e),
+        Err(e) => match caller() {
+            // From a callback, about another core.
+            Some(own) => leave_callout(own, || call(&*found()?)),
+            None => Err(e),
+        },
     }
+}
+
+/// The context whose callback the calling thread is in.
+fn caller<'a>() -> Option<&'a Context> {
+    // SAFETY: as in `from`.
+    let context = unsafe { CURRENT.get().as_ref() }?;
+    context.monitor.in_callout.load(Ordering::Relaxed).then_some(context)
 }
 
 /// Whether the calling thread is inside a callback.
 pub fn in_callback() -> bool {
-    let current = CURRENT.get();
-    if current.is_null() {
-        return false;
-    }
-    // SAFETY: as in `from`.
-    unsafe { &*current }.monitor.in_callout.load(Ordering::Relaxed)
+    caller().is_some()
 }
 
 /// While the library works for a callback, a signal handler that interrupts it must not get in.
@@ -169,25 +178,35 @@ fn leave_callout<R>(context: &Context, work: impl FnOnce() -> R) -> R {
     struct Back<'a>(&'a Context);
     impl Drop for Back<'_> {
         fn drop(&mut self) {
+            compiler_fence(Ordering::SeqCst);
             self.0.monitor.in_callout.store(true, Ordering::Relaxed);
         }
     }
     context.monitor.in_callout.store(false, Ordering::Relaxed);
+    // A signal handler on this thread must see the flag before any of the work.
+    compiler_fence(Ordering::SeqCst);
     let _back = Back(context);
     work()
 }
 
-struct Inside;
+/// While it lives, a signal handler that interrupts the calling thread does not get in.
+#[derive(Debug)]
+pub(super) struct Inside {
+    outer: bool,
+}
 
 impl Inside {
-    fn enter() -> Self {
-        INSIDE.set(true);
-        Inside
+    /// A call from outside any round begins its work.
+    pub(super) fn enter() -> Self {
+        let outer = INSIDE.replace(true);
+        compiler_fence(Ordering::SeqCst);
+        Inside { outer }
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.set(false);
+        compiler_fence(Ordering::SeqCst);
+        INSIDE.set(self.outer);
     }
 }

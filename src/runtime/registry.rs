@@ -62,7 +62,8 @@ pub static REGISTRY: RwLock<Registry> = RwLock::new(Registry {
 /// The context of a core id, running or finished. EINVAL: no such core id; EPERM: no context there.
 pub fn context(cpu: i32) -> Result<Arc<Context>> {
     let index = usize::try_from(cpu).ok().filter(|&i| i < MAX_CORES).ok_or(Errno(libc::EINVAL))?;
-    REGISTRY.read().contexts.get(index).and_then(|c| c.clone()).ok_or(Errno(libc::EPERM))
+    // Recursive: a signal handler may ask while the thread it interrupted reads.
+    REGISTRY.read_recursive().contexts.get(index).and_then(|c| c.clone()).ok_or(Errno(libc::EPERM))
 }
 
 /// The contexts there are.
