@@ -34,6 +34,14 @@ pub enum Round {
 
 /// The thread of a context.
 pub fn run(context: Arc<Context>, devices: &Devices) {
+    /// Whatever happens, nobody waits for this core for ever.
+    struct Finish(Arc<Context>);
+    impl Drop for Finish {
+        fn drop(&mut self) {
+            self.0.finish();
+        }
+    }
+    let _finish = Finish(context.clone());
     if !affinity::pin(context.core) {
         log::info!("core {} is not there to be pinned to", context.core);
     }
@@ -57,7 +65,6 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
     if context.free_at_end.load(Ordering::Acquire) {
         registry::remove(&context);
     }
-    context.finish();
 }
 
 /// Runs `work` with the core's lock held. Not from within: the lock is not re-entrant.
@@ -78,6 +85,9 @@ fn guarded<R>(context: &Context, work: impl FnOnce(&mut Token) -> R) -> Option<R
             m.in_callout.store(false, Ordering::Relaxed);
             let st = m.state(t);
             st.depth = 0;
+            st.jump = None;
+            st.raising = None;
+            st.raised.clear();
             st.stats.panics += 1;
             let flow = st.cur.flow.take();
             st.cur.end();
