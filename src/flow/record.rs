@@ -76,12 +76,24 @@ impl Flow {
         done(&self.sides[CLI]) && done(&self.sides[SVR])
     }
 
+    /// When the flow was last active, at `now_ms` of virtual time: right while that is less than 49 days ago.
+    #[inline]
+    pub fn seen_ms(&self, now_ms: u64) -> u64 {
+        full_stamp(now_ms, self.last_seen)
+    }
+
     /// Sender and receiver of a packet that side `from` emitted.
     #[inline]
     pub fn pair(&mut self, from: usize) -> (&mut Side, &mut Side) {
         let [c, s] = &mut self.sides;
         if from == CLI { (c, s) } else { (s, c) }
     }
+}
+
+/// The time before `now_ms` that a truncated stamp stands for.
+#[inline]
+pub fn full_stamp(now_ms: u64, stamp: u32) -> u64 {
+    now_ms.saturating_sub((now_ms as u32).wrapping_sub(stamp) as u64)
 }
 
 impl Record for Flow {
@@ -102,6 +114,16 @@ impl Record for Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_is_right_when_its_32_bits_wrap() {
+        for now in [5_000u64, (7 << 32) + 5_000, (7 << 32) - 1] {
+            for ago in [0, 1, 4_999, 1 << 31, u32::MAX as u64] {
+                let seen = now.saturating_sub(ago);
+                assert_eq!(full_stamp(now, seen as u32), seen, "{now} {ago}");
+            }
+        }
+    }
 
     #[test]
     fn a_flow_is_two_cache_lines() {

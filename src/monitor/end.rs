@@ -5,7 +5,7 @@ use super::lookup::ALT;
 use super::state::{Monitor, Settings, State};
 use super::stream::Cold;
 use crate::flow::arena::{Arena, Id};
-use crate::flow::record::{CLI, Flow, SVR};
+use crate::flow::record::{CLI, Flow, SVR, full_stamp};
 use crate::flow::slab::Slab;
 use crate::flow::token::Token;
 use crate::flow::wheel::Links;
@@ -116,6 +116,8 @@ impl Monitor {
             }
             index += 1;
         }
+        // What the callbacks of the end sent: no iteration follows that would.
+        crate::net::forward::outbox(self.state(t));
     }
 
     /// Ends the flows whose time is over.
@@ -159,8 +161,7 @@ impl Links for Deadlines<'_> {
 
 /// When a flow ends by itself, and the side that is told first.
 fn deadline(flow: &Flow, cold: &Slab<Cold>, settings: &Settings, now: u64) -> (Option<u64>, usize) {
-    let since = |ms: u32| now.saturating_sub((now as u32).wrapping_sub(ms) as u64);
-    let mut best = (settings.timeout_ms.map(|timeout| since(flow.last_seen) + timeout as u64), CLI);
+    let mut best = (settings.timeout_ms.map(|timeout| flow.seen_ms(now) + timeout as u64), CLI);
     if settings.time_wait_ms == 0 {
         return best;
     }
@@ -170,7 +171,7 @@ fn deadline(flow: &Flow, cold: &Slab<Cold>, settings: &Settings, now: u64) -> (O
             continue;
         }
         let entered = cold.get(this.cold).map_or(flow.last_seen, |c| c.time_wait_since);
-        let at = since(entered) + settings.time_wait_ms as u64;
+        let at = full_stamp(now, entered) + settings.time_wait_ms as u64;
         if best.0.is_none_or(|b| at < b) {
             best = (Some(at), side);
         }

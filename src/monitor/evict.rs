@@ -4,7 +4,7 @@
 //! active since goes back in line when its turn comes. Exact to a second.
 
 use super::state::{Monitor, State};
-use crate::flow::arena::Id;
+use crate::flow::arena::{Arena, Id};
 use crate::flow::record::{CLI, Flow, SVR};
 use crate::flow::token::Token;
 use crate::tcp::state::State as Tcp;
@@ -14,28 +14,49 @@ use std::collections::VecDeque;
 /// A flow active within this many milliseconds is never evicted.
 const FRESH_MS: u32 = 1000;
 
+/// Entries of flows that have ended are swept out when there are so many more entries than twice the flows.
+const STALE: usize = 1024;
+
 /// Flows by the second they were last known active.
 #[derive(Debug, Default)]
 pub struct Ages {
-    /// Half-open flows in order of creation, with their last-seen second at that time.
+    /// Half-open flows in order of creation.
     half_open: VecDeque<Id>,
-    /// All flows by second.
-    idle: BTreeMap<u32, VecDeque<Id>>,
+    /// All flows by second of virtual time.
+    idle: BTreeMap<u64, VecDeque<Id>>,
+    /// Entries in `idle`.
+    idle_count: usize,
 }
 
 impl Ages {
-    /// Adds a new flow.
-    pub fn add(&mut self, id: Id, last_seen: u32) {
+    /// Adds a new flow, last seen at `seen_ms`.
+    fn add(&mut self, id: Id, seen_ms: u64) {
         if self.half_open.try_reserve(1).is_ok() {
             self.half_open.push_back(id);
         }
-        self.put(id, last_seen);
+        self.put(id, seen_ms);
     }
 
-    fn put(&mut self, id: Id, last_seen: u32) {
-        let line = self.idle.entry(last_seen / 1000).or_default();
+    fn put(&mut self, id: Id, seen_ms: u64) {
+        let line = self.idle.entry(seen_ms / 1000).or_default();
         if line.try_reserve(1).is_ok() {
             line.push_back(id);
+            self.idle_count += 1;
+        }
+    }
+
+    /// Sweeps out flows that have ended: whoever opens flows and never lets one be evicted from here must not make this grow.
+    fn sweep(&mut self, flows: &Arena<Flow>) {
+        let most = 2 * flows.len() + STALE;
+        if self.half_open.len() > most {
+            self.half_open.retain(|&id| flows.get(id).is_some());
+        }
+        if self.idle_count > most {
+            self.idle.retain(|_, line| {
+                line.retain(|&id| flows.get(id).is_some());
+                !line.is_empty()
+            });
+            self.idle_count = self.idle.values().map(VecDeque::len).sum();
         }
     }
 }
@@ -59,6 +80,14 @@ impl Monitor {
 }
 
 impl State {
+    /// Adds a new flow to the ages, if they are kept.
+    pub(super) fn note_age(&mut self, id: Id) {
+        if let Some(ages) = &mut self.ages {
+            ages.add(id, self.now_ms);
+            ages.sweep(&self.flows);
+        }
+    }
+
     fn victim(&mut self) -> Option<Id> {
         if self.ages.is_none() {
             let mut ages = Ages::default();
@@ -69,7 +98,7 @@ impl State {
                 self.flows.get(id).map_or(0, |f| (self.now_ms as u32).wrapping_sub(f.last_seen))
             });
             for id in all.into_iter().rev() {
-                let seen = self.flows.get(id).map_or(0, |f| f.last_seen);
+                let seen = self.flows.get(id).map_or(0, |f| f.seen_ms(self.now_ms));
                 ages.add(id, seen);
             }
             self.ages = Some(ages);
@@ -106,9 +135,10 @@ impl State {
                 ages.idle.remove(&second);
                 continue;
             };
+            ages.idle_count -= 1;
             let Some(flow) = self.flows.get(id) else { continue };
-            if flow.last_seen / 1000 != second {
-                let seen = flow.last_seen;
+            let seen = flow.seen_ms(self.now_ms);
+            if seen / 1000 != second {
                 ages.put(id, seen);
                 continue;
             }
@@ -116,7 +146,32 @@ impl State {
                 return Some(id);
             }
             line.push_front(id);
+            ages.idle_count += 1;
             return None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_that_come_and_go_do_not_pile_up() {
+        let mut flows = Arena::new();
+        let mut ages = Ages::default();
+        let stays = flows.insert(Flow::default()).expect("room");
+        ages.add(stays, 0);
+        for n in 0..100_000 {
+            let id = flows.insert(Flow::default()).expect("room");
+            ages.add(id, n);
+            ages.sweep(&flows);
+            flows.remove(id);
+            let held: usize = ages.idle.values().map(VecDeque::len).sum();
+            assert_eq!(held, ages.idle_count);
+            assert!(held <= STALE + 4 && ages.half_open.len() <= STALE + 4);
+        }
+        assert_eq!(ages.half_open.front(), Some(&stays));
+        assert_eq!(ages.idle.values().next().and_then(VecDeque::front), Some(&stays));
     }
 }

@@ -119,9 +119,7 @@ impl Monitor {
         if let Some(timeout) = self.settings.timeout_ms {
             st.arm(id, st.now_ms + timeout as u64, &self.settings);
         }
-        if let Some(ages) = &mut st.ages {
-            ages.add(id, st.now_ms as u32);
-        }
+        st.note_age(id);
         st.stats.flows_created += 1;
         st.stats.flows_now += 1;
         st.stats.flows_peak = st.stats.flows_peak.max(st.stats.flows_now);
