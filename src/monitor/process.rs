@@ -1,7 +1,7 @@
 //! One packet's way through the monitor (K2): raw sockets, flow look-up, sender, SND callbacks, receiver, RCV
 //! callbacks; forwarding and the end of the flow follow in the caller's hands.
 
-use super::event::{Hook, ON_ERROR, ON_ORPHAN, ON_PKT_IN, ON_REXMIT, on_rcv, on_snd};
+use super::event::{Hook, ON_ERROR, ON_ORPHAN, ON_PKT_IN, ON_REXMIT, ON_STATE_CHANGE, on_rcv, on_snd};
 use super::listener::Kind;
 use super::state::{Monitor, State};
 use crate::flow::arena::Id;
@@ -173,6 +173,10 @@ impl Monitor {
             flow.sides[from].more |= Side::SKIP_DUE;
             self.look_later(t, id, from);
             self.take_syn_data(t, id, from);
+        }
+        if events & ON_STATE_CHANGE != 0 && self.settings.time_wait_ms > 0 {
+            // A remembered FIN may have taken the sender to TIME_WAIT (D5c).
+            self.state(t).note_time_wait(id, from, &self.settings);
         }
         if wanted != 0 {
             self.raise_wanted(t, first, Hook::Snd, from, events);

@@ -340,7 +340,8 @@ pub fn receive(y: &mut Side, x: &Side, s: &Segment) -> Received {
 
 fn receive_syn(y: &mut Side, x: &Side, s: &Segment) -> u16 {
     match y.state {
-        State::Closed | State::Listen => {
+        // Closed again after its connection, it takes no SYN of that connection any more.
+        State::Closed | State::Listen if !y.has(Side::IRS) => {
             y.set_irs(s.seq);
             y.state = State::SynRcvd;
             ev::START | ev::STATE
@@ -362,6 +363,8 @@ fn receive_syn(y: &mut Side, x: &Side, s: &Segment) -> u16 {
         }
         State::SynRcvd if !s.has(ACK) && x.state == State::SynSent => {
             y.set_irs(s.seq);
+            // What came with the SYN before is not of this stream.
+            y.clear(Side::SYN_DATA);
             0
         }
         State::Established if s.has(ACK) && s.seq == y.irs => ev::REXMIT,

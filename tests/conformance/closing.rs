@@ -1,5 +1,6 @@
 //! §10.3: closing, reset, timeout.
 
+use crate::calls::said;
 use crate::lab::*;
 use crate::packets::*;
 
@@ -244,6 +245,38 @@ fn c83_time_wait() {
     assert_eq!(lab.states(), "TIME_WAIT/CLOSED");
     lab.until(2999).gives("");
     lab.until(3000).gives("KILL(c,v)");
+}
+
+#[test]
+fn d2_an_old_syn_opens_no_closed_side_again() {
+    let mut lab = Lab::established_with(|mos| mos.tcp_tw_interval = 2);
+    lab.feed([c(F | A, 0), s(A, 0).acks(1), s(F | A, 0).acks(1), c(A, 1).acks(1)]);
+    assert_eq!(lab.states(), "TIME_WAIT/CLOSED");
+    lab.packet(syn()).gives("sc.PKT | rv.PKT");
+    assert_eq!(lab.states(), "TIME_WAIT/CLOSED");
+    lab.until(2000).gives("KILL(c,v)");
+}
+
+#[test]
+fn d5c_time_wait_begins_when_the_remembered_fin_takes_effect() {
+    let mut lab = Lab::established_with(|mos| mos.tcp_tw_interval = 2);
+    lab.feed([c(F | A, 0), s(A, 0).acks(1), s(F | A, 10).acks(1)]);
+    lab.at(10_000).feed([c(A, 1).acks(11)]);
+    assert_eq!(lab.states(), "FIN_WAIT_2/CLOSED");
+    lab.at(11_000).packet(c(A, 1).acks(11)).gives("sc.PKT sc.ST | rv.PKT");
+    assert_eq!(lab.states(), "TIME_WAIT/CLOSED");
+    lab.until(12_999).gives("");
+    lab.until(13_000).gives("KILL(c,v)");
+}
+
+#[test]
+fn d18_what_the_last_callbacks_send_leaves() {
+    let mut lab = Lab::established();
+    lab.feed([data(0, "x"), reply(0, "y").acks(1)]);
+    lab.sent();
+    lab.on("sv.END", |c| said(c.api.reset(c.sock)));
+    lab.end_all().only(|t| t.starts_with("sv.END")).gives("sv.END=0");
+    assert_eq!(lab.sent(), 2);
 }
 
 #[test]
