@@ -288,6 +288,8 @@ impl Monitor {
         left: u64,
     ) -> Option<usize> {
         match piece {
+            // A callback took the bytes out of the packet while they were being stored.
+            Piece::Stored(0) => None,
             Piece::Stored(n) => {
                 if (n as u64) < left {
                     // Larger than the ring: what is stored goes out before the rest comes in (D6).
@@ -551,7 +553,8 @@ impl State {
         let Some(flow) = flows.get_mut(id) else { return Piece::NoMemory };
         let y = &mut flow.sides[to];
         let Some(cold) = cold.get_mut(y.cold) else { return Piece::NoMemory };
-        let found = accept(y, cold, start + range.start as u64, bytes, wire - range.start, told, left);
+        let found =
+            accept(y, cold, start + range.start as u64, bytes, wire.saturating_sub(range.start), told, left);
         self.note_piece(id, to, found)
     }
 

@@ -1,6 +1,6 @@
 //! §10.2: data and retransmission, after the handshake.
 
-use crate::calls::{Read, name_of};
+use crate::calls::{Read, name_of, said};
 use crate::lab::*;
 use crate::packets::*;
 use mos::capi::abi::*;
@@ -378,4 +378,16 @@ fn c58_overlap_policy_before_any_data() {
     lab.feed([data(0, "HELLO")]);
     assert_eq!(set(&lab, 7), (-1, libc::EINVAL));
     assert_eq!(set(&lab, MOS_OVERLAP_POLICY_LAST), (0, 0));
+}
+
+#[test]
+fn payload_taken_out_while_it_is_stored() {
+    let mut lab = Lab::established();
+    for n in 0..8 {
+        lab.feed([data(n * 1000, bytes(1000))]);
+    }
+    lab.once("nv.ERR", |c| said(c.api.chomp(c.sock, 0, 1000, MOS_TCP_PAYLOAD | MOS_CHOMP)));
+    lab.packet(data(8000, bytes(1000))).gives("sc.PKT | nv.ERR=0 | rv.PKT");
+    // Nothing of it came; the next try does.
+    lab.packet(data(8000, bytes(1000))).gives("sc.PKT | nv.ERR | rv.PKT | nv.NEW");
 }
