@@ -20,7 +20,7 @@ extern "C" {
  */
 struct mos_stats {
 	uint64_t rx_packets;            /* frames received */
-	uint64_t rx_bytes;              /* their bytes on the wire */
+	uint64_t rx_bytes;              /* their bytes, as captured */
 
 	/* Inspection: what a received packet was taken for. */
 	uint64_t in_flow;               /* belongs to a monitored flow */
@@ -63,7 +63,7 @@ struct mos_stats {
 	uint64_t flows_refused;         /* first SYNs that found no room: no flow begun */
 
 	/* Streams, both sides of all flows. */
-	uint64_t bytes_reassembled;     /* payload that became in-order */
+	uint64_t bytes_reassembled;     /* payload accepted, in order or out of order */
 	uint64_t bytes_missing;         /* acknowledged by the receiver but never seen */
 	uint64_t bytes_out_of_window;   /* payload beyond the receiver's window: not kept */
 

@@ -168,9 +168,9 @@ pub struct FilterArg {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpBufInfo {
-    /// Sequence number of the SYN.
+    /// Sequence number of the first byte: the peer's ISN + 1.
     pub tcpbi_init_seq: u32,
-    /// How far the socket has peeked.
+    /// Bytes below may be evicted; it lags one segment behind the next member. No socket's reading moves it.
     pub tcpbi_last_byte_read: u32,
     /// End of the in-order bytes.
     pub tcpbi_next_byte_expected: u32,
@@ -205,7 +205,7 @@ pub struct MonitorFilter {
 pub struct MosStats {
     /// Frames received.
     pub rx_packets: u64,
-    /// Their bytes on the wire.
+    /// Their bytes, as captured.
     pub rx_bytes: u64,
     /// Belongs to a monitored flow.
     pub in_flow: u64,
@@ -269,7 +269,7 @@ pub struct MosStats {
     pub flows_timed_out: u64,
     /// First SYNs that found no room: no flow begun.
     pub flows_refused: u64,
-    /// Payload that became in-order.
+    /// Payload accepted, in order or out of order.
     pub bytes_reassembled: u64,
     /// Acknowledged by the receiver but never seen.
     pub bytes_missing: u64,

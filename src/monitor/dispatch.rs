@@ -61,6 +61,10 @@ impl Monitor {
         let mut chain = Vec::new();
         let mut at = first;
         while let Some(socket) = st.sockets.get(at) {
+            if chain.try_reserve(1).is_err() {
+                st.stats.no_memory += 1;
+                break;
+            }
             chain.push(at);
             at = socket.next;
         }
@@ -232,6 +236,10 @@ impl Monitor {
             }
             let (id, set) = (view.id, view.set);
             if st.view_matches(at, event) {
+                if told.try_reserve(1).is_err() {
+                    st.stats.no_memory += 1;
+                    break;
+                }
                 st.sets.share(set);
                 told.push((id, set));
             }

@@ -78,6 +78,10 @@ impl State {
             return;
         }
         let hash = self.hasher.short(&key);
+        if self.alternate.try_reserve(1).is_err() {
+            self.stats.no_memory += 1;
+            return;
+        }
         self.alternate.insert(id.index, (key, forward));
         let State { table, flows, hasher, alternate, .. } = self;
         if table.insert(hash, id.index | ALT, |v| hash_of(flows, alternate, hasher, v)).is_err() {
