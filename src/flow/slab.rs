@@ -100,8 +100,7 @@ impl<T> Slab<T> {
 
     /// Bytes reserved.
     pub fn allocated_bytes(&self) -> usize {
-        self.chunks.capacity() * size_of::<Vec<Slot<T>>>()
-            + self.chunks.len() * CHUNK * size_of::<Slot<T>>()
+        self.chunks.capacity() * size_of::<Vec<Slot<T>>>() + self.chunks.len() * CHUNK * size_of::<Slot<T>>()
     }
 
     #[inline(always)]

@@ -143,7 +143,11 @@ impl ByteStore {
         let needed = self.last.len() + more;
         let allowed = (roomy(after) + before).saturating_sub(self.allocated_bytes());
         // The first bytes may be all there ever are.
-        let wanted = if after == more { needed.max(LEAST) } else { (needed + (needed / 4).max(after / 16)).min(allowed) };
+        let wanted = if after == more {
+            needed.max(LEAST)
+        } else {
+            (needed + (needed / 4).max(after / 16)).min(allowed)
+        };
         self.last.try_reserve_exact(wanted.max(needed) - self.last.len())?;
         self.room += (self.last.capacity() - before) as u32;
         Ok(())
@@ -350,7 +354,8 @@ impl ByteStore {
                 for part in self.parts() {
                     all.extend_from_slice(part);
                 }
-                *self = ByteStore { room: all.capacity() as u32, len: self.len, last: all, ..ByteStore::new() };
+                *self =
+                    ByteStore { room: all.capacity() as u32, len: self.len, last: all, ..ByteStore::new() };
             }
         }
     }
