@@ -279,10 +279,12 @@ impl Monitor {
             if plain && y.has(Side::NO_BUFFER) && seg.flags & FIN == 0 {
                 y.set_tail(y.tail() + seg.len as u64);
                 st.stats.stream_bytes += seg.len as u64;
-            } else if (seg.len > 0 || seg.has(FIN) || y.has(Side::SYN_DATA))
-                && !(seg.len > 0 && st.store_plain(id, to, at, seg))
-            {
-                events |= self.store(t, id, to, at, seg);
+            } else if seg.len > 0 || seg.has(FIN) || y.has(Side::SYN_DATA) {
+                if seg.len == 0 || !st.store_plain(id, to, at, seg) {
+                    events |= self.store(t, id, to, at, seg);
+                } else if seg.has(FIN) {
+                    events |= st.finish(id, to);
+                }
             }
         } else if seg.has(SYN)
             && seg.len > 0

@@ -1,6 +1,7 @@
 //! Monitor sockets of flows: one for each listener a flow is attached to.
 
 use crate::flow::arena::Id;
+use crate::flow::prefetch_lines;
 
 /// "No socket".
 pub const NO_SOCKET: u32 = u32::MAX;
@@ -86,6 +87,15 @@ impl Sockets {
             at = socket.next;
         }
         true
+    }
+
+    /// Fetches a flow socket in advance. Any id will do.
+    #[inline]
+    pub fn prefetch(&self, id: u32) {
+        if let Some(socket) = self.chunks.get(id as usize / CHUNK).and_then(|c| c.get(id as usize % CHUNK)) {
+            prefetch_lines(socket, 1);
+            prefetch_lines(&socket.peeked[1], 1);
+        }
     }
 
     /// Puts a socket under an id for which room was made.

@@ -473,14 +473,19 @@ impl State {
         self.cold.get(cold).is_none_or(|cold| cold.stream.is_unbroken())
     }
 
-    /// Stores the payload of packet `at` in the common case: the next bytes of an unbroken stream that fit, with nobody to be
-    /// told first. `false`: it is another case, and nothing was done.
+    /// Takes a FIN that the in-order tail has reached; the side's events.
+    pub(super) fn finish(&mut self, id: Id, to: usize) -> u16 {
+        self.flows.get_mut(id).map_or(0, |flow| machine::finish(&mut flow.sides[to]))
+    }
+
+    /// Stores the payload of packet `at`, without its FIN, in the common case: the next bytes of an unbroken stream that fit,
+    /// with nobody to be told first. `false`: it is another case, and nothing was done.
     #[inline]
     pub(super) fn store_plain(&mut self, id: Id, to: usize, at: usize, seg: &Segment) -> bool {
         let Some(flow) = self.flows.get_mut(id) else { return false };
         let y = &flow.sides[to];
         let plain = seg.seq == y.rcv_nxt && y.flags & (Side::SYN_DATA | Side::NO_BUFFER) == 0;
-        if !plain || seg.flags & FIN != 0 || !y.state.receives() {
+        if !plain || !y.state.receives() {
             return false;
         }
         if y.cold == NO_COLD && self.cold_of(id, to).is_none() {

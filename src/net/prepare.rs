@@ -5,6 +5,7 @@
 use crate::flow::key::{Direction, ShortKey};
 use crate::flow::record::{CLI, Flow, SVR};
 use crate::monitor::State;
+use crate::monitor::event::{ON_NEW_DATA, on_null};
 use crate::monitor::segment::segment_of;
 use crate::tcp::machine::{ACK, SYN, Segment};
 use crate::wire::checksum;
@@ -99,7 +100,7 @@ fn verify_sums(p: &Parsed, frame: &[u8]) -> Sum {
 
 /// Parses the packets of the batch and looks their flows up, with their cache lines asked for in advance.
 pub fn batch(st: &mut State, verify: bool) {
-    let State { io, batch, prepared, table, hasher, flows, cold, .. } = st;
+    let State { io, batch, prepared, table, hasher, flows, cold, sockets, .. } = st;
     prepared.clear();
     for rx in batch.iter() {
         let mut p = Prepared::new(io.frame(rx), rx.wire_len, verify);
@@ -123,6 +124,9 @@ pub fn batch(st: &mut State, verify: bool) {
         {
             let to = if p.forward != flow.has(Flow::REVERSED) { SVR } else { CLI };
             cold.prefetch(flow.sides[to].cold);
+            if flow.interest & on_null(ON_NEW_DATA) != 0 {
+                sockets.prefetch(flow.socket);
+            }
         }
     }
 }
