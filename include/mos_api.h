@@ -338,7 +338,7 @@ int mtcp_cb_dropcurpkt(mctx_t mctx);
 /*
  * Sends a TCP segment made from *pkt (addresses, ports, sequence numbers, flags, window,
  * payload) on behalf of a monitored flow. EACCES: no pkt; ENODATA: no IP or TCP header in
- * it. Callback only.
+ * it. 0 also when it is too long to send or there is no way out. Callback only.
  */
 int mtcp_sendpkt(mctx_t mctx, int sock, const struct pkt_info *pkt);
 

@@ -130,7 +130,10 @@ impl Monitor {
             let Some(index) = wheel.pop_due(&mut due, now) else { return };
             let Some(id) = st.flows.id_of(index) else { continue };
             let (_, first) = st.deadline(id, &self.settings);
-            st.stats.flows_timed_out += 1;
+            let idle =
+                |f: &Flow| self.settings.timeout_ms.is_some_and(|ms| f.seen_ms(now) + ms as u64 <= now);
+            // The end of a TIME_WAIT is no silence.
+            st.stats.flows_timed_out += st.flows.get(id).is_some_and(idle) as u64;
             self.end_flow(t, id, first, false);
         }
     }

@@ -131,7 +131,7 @@ impl State {
     /// Listeners (by view) whose SYN filter accepts the packet in process.
     fn accepting(&self) -> Vec<usize> {
         let wants = |l: &super::listener::ListenerView| {
-            l.kind == Kind::Stream && l.syn.as_ref().is_none_or(|f| f.matches(self.filter_input()))
+            l.kind == Kind::Stream && l.syn.as_ref().is_none_or(|f| self.stream_filter_matches(f))
         };
         self.views.iter().enumerate().filter(|(_, l)| wants(l)).map(|(n, _)| n).collect()
     }

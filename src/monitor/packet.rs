@@ -1,5 +1,6 @@
 //! The packet in process: read and edited by callbacks (monitor.md §7.1–7.2 as changed by K8, D4, D9, D12).
 
+use super::filter::StreamFilter;
 use super::segment::segment_of;
 use super::state::{Monitor, State};
 use super::{Errno, Result};
@@ -107,11 +108,13 @@ impl State {
         self.frame(self.cur.at)
     }
 
-    /// What a stream filter sees: the IPv4 packet behind 14 bytes of Ethernet, without padding (monitor.md §5).
-    pub fn filter_input(&self) -> &[u8] {
+    /// Whether a stream filter accepts the packet in process: it sees the IPv4 packet behind 14 bytes of Ethernet, without
+    /// padding, and its length by the IP header even where the capture cut it (monitor.md §5).
+    pub(super) fn stream_filter_matches(&self, filter: &StreamFilter) -> bool {
         let frame = self.current_frame();
-        let end = self.prepared[self.cur.at].parsed.end();
-        &frame[..end.min(frame.len())]
+        let p = &self.prepared[self.cur.at].parsed;
+        let seen = &frame[..p.end().min(frame.len())];
+        filter.matches_cut(seen, p.l3 as usize + p.ip_len as usize)
     }
 
     /// Copies the packet in process, with zeros up to its IP length and 16 more behind it (K8, D12).

@@ -321,9 +321,13 @@ impl State {
     pub(super) fn view_matches(&self, view: usize, event: u16) -> bool {
         let Some(v) = self.views.get(view) else { return false };
         match v.kind {
-            Kind::Raw => v.raw.as_ref().is_none_or(|f| f.matches(self.current_frame())),
+            Kind::Raw => {
+                let frame = self.current_frame();
+                let wire = (self.batch[self.cur.at].wire_len as usize).max(frame.len());
+                v.raw.as_ref().is_none_or(|f| f.matches_cut(frame, wire))
+            }
             Kind::Stream if event == ON_ORPHAN => {
-                v.orphan.as_ref().is_none_or(|f| f.matches(self.filter_input()))
+                v.orphan.as_ref().is_none_or(|f| self.stream_filter_matches(f))
             }
             Kind::Stream => true,
         }

@@ -235,3 +235,18 @@ fn c130_sendpkt_of_nothing() {
         assert_eq!(api.sendpkt(lab.sock(), &no_packet()), (-1, libc::ENODATA));
     });
 }
+
+#[test]
+fn k10_sendpkt_of_too_much() {
+    let mut lab = Lab::established();
+    lab.sent();
+    lab.on("sc.PKT", |c| {
+        let mut p = no_packet();
+        assert_eq!(c.api.lastpkt_into(c.sock, &mut p), (0, 0));
+        let mut payload = bytes(1473);
+        (p.payload, p.payloadlen) = (payload.as_mut_ptr(), payload.len() as u16);
+        said(c.api.sendpkt(c.sock, &p))
+    });
+    lab.packet(data(0, "y")).gives("sc.PKT=0 | rv.PKT | nv.NEW");
+    assert_eq!((lab.sent(), lab.stats().drop_tx), (1, 1));
+}
