@@ -1,0 +1,1 @@
+//! Packet sequences that once went wrong, by name.
