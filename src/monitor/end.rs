@@ -116,6 +116,8 @@ impl Monitor {
             }
             index += 1;
         }
+        // What the last callbacks sent leaves, too.
+        crate::net::forward::outbox(self.state(t));
     }
 
     /// Ends the flows whose time is over.

@@ -148,7 +148,10 @@ impl Monitor {
         }
         let tail = s.data_tail();
         let cold = st.cold_of(id, side).ok_or(Errno(libc::ENOMEM))?;
+        let held = cold.stream.allocated_bytes() as i64;
         cold.stream.resize(tail, size);
+        let grown = cold.stream.allocated_bytes() as i64 - held;
+        st.stream_memory = st.stream_memory.saturating_add_signed(grown);
         Ok(())
     }
 

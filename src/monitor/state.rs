@@ -128,8 +128,8 @@ pub struct State {
     pub cold: Slab<Cold>,
     /// Bytes of stream memory held.
     pub stream_memory: u64,
-    /// Bytes of stream memory that may still be taken (X5, `memory_limit`).
-    pub memory_left: u64,
+    /// Bytes of stream memory at most (X5, `memory_limit`).
+    pub memory_limit: u64,
     /// Reassembly bytes per side of a new flow.
     pub rmem: usize,
     /// Bytes that enter a stream from elsewhere than the packet in process: a SYN's payload.
@@ -187,7 +187,7 @@ impl Monitor {
                 wheel: Wheel::new(0),
                 cold: Slab::new(),
                 stream_memory: 0,
-                memory_left: settings.memory_limit.unwrap_or(u64::MAX),
+                memory_limit: settings.memory_limit.unwrap_or(u64::MAX),
                 rmem: settings.rmem,
                 aside: Vec::new(),
                 sockets: Sockets::default(),

@@ -189,7 +189,6 @@ impl Monitor {
         let len = data.len();
         st.aside = data;
         self.store_bytes(t, id, side, 0, len, len, From::Aside);
-        self.state(t).aside = Vec::new();
         self.remembered_fin(t, id, side)
     }
 
@@ -229,20 +228,33 @@ impl Monitor {
         start: u64,
         captured: usize,
         wire: usize,
-        from: From,
+        mut from: From,
     ) {
         let mut done = 0;
         let mut told = Told::default();
         loop {
             let st = self.state(t);
             let piece = st.store_piece(id, to, start, done..captured, wire, &told, from);
+            if matches!(piece, Piece::WillEvict(_) | Piece::Refused)
+                && let From::Packet(first) = from
+                && st.cur.active
+            {
+                // ERROR's callbacks may edit the packet: what is stored is the packet as it arrived.
+                if !st.put_aside(first..first + captured) {
+                    return;
+                }
+                from = From::Aside;
+            }
             match self.after_piece(t, id, to, piece, &mut told, (captured - done) as u64) {
                 Some(n) => done += n,
-                None => return,
+                None => break,
             }
             if done >= captured {
-                return;
+                break;
             }
+        }
+        if let From::Aside = from {
+            self.state(t).aside = Vec::new();
         }
     }
 
@@ -257,6 +269,8 @@ impl Monitor {
         left: u64,
     ) -> Option<usize> {
         match piece {
+            // An edit cut the packet shorter than its headers say.
+            Piece::Stored(0) => None,
             Piece::Stored(n) => {
                 if (n as u64) < left {
                     // Larger than the ring: what is stored goes out before the rest comes in (D6).
@@ -440,6 +454,7 @@ impl State {
         if self.cold_of(id, to).is_none() {
             return Piece::NoMemory;
         }
+        let left = self.memory_limit.saturating_sub(self.stream_memory);
         let State { io, edit, batch, cur, flows, cold, aside, .. } = self;
         let (source, first) = match from {
             From::Packet(first) => {
@@ -451,9 +466,21 @@ impl State {
         let Some(flow) = flows.get_mut(id) else { return Piece::NoMemory };
         let y = &mut flow.sides[to];
         let Some(cold) = cold.get_mut(y.cold) else { return Piece::NoMemory };
-        let found =
-            accept(y, cold, start + range.start as u64, bytes, wire - range.start, told, self.memory_left);
+        let found = accept(y, cold, start + range.start as u64, bytes, wire - range.start, told, left);
         self.note_piece(id, to, found)
+    }
+
+    /// Copies bytes of the packet in process to where no callback reaches. `false`: no memory.
+    fn put_aside(&mut self, range: Range<usize>) -> bool {
+        let mut copy = Vec::new();
+        let bytes = self.current_frame().get(range).unwrap_or(&[]);
+        if copy.try_reserve_exact(bytes.len()).is_err() {
+            self.stats.no_memory += 1;
+            return false;
+        }
+        copy.extend_from_slice(bytes);
+        self.aside = copy;
+        true
     }
 
     fn note_piece(&mut self, id: Id, to: usize, found: Found) -> Piece {
@@ -461,7 +488,6 @@ impl State {
         self.stats.refused_bytes += found.refused as u64;
         if found.memory != 0 {
             self.stream_memory = self.stream_memory.saturating_add_signed(found.memory);
-            self.memory_left = self.memory_left.saturating_add_signed(-found.memory);
         }
         if found.later {
             self.look_later(id, to);
@@ -529,7 +555,6 @@ impl State {
         }
         let grown = cold.stream.allocated_bytes() as i64 - held;
         self.stream_memory = self.stream_memory.saturating_add_signed(grown);
-        self.memory_left = self.memory_left.saturating_add_signed(-grown);
         self.stats.missing_bytes += skip.missing;
         true
     }

@@ -257,10 +257,8 @@ fn look(m: &Monitor, t: &mut Token, world: &Shared) {
     }
     say(st.stream_memory == held as u64, format!("{held} bytes of streams held, {} counted", st.stream_memory));
     if let Some(limit) = m.settings.memory_limit {
-        let (left, used) = (st.memory_left, st.stream_memory);
         // A store grows by whole blocks.
-        say(used <= limit + 65536, format!("{used} bytes of at most {limit}"));
-        say(left == limit.saturating_sub(used), format!("{used} bytes of {limit} held, {left} left"));
+        say(held <= limit as usize + 65536, format!("{held} bytes of at most {limit}"));
     }
     let setup = m.setup.lock();
     let (used, listeners) = (setup.ids.in_use(), setup.listeners.len() as u32);
