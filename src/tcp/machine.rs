@@ -340,7 +340,7 @@ pub fn receive(y: &mut Side, x: &Side, s: &Segment) -> Received {
 
 fn receive_syn(y: &mut Side, x: &Side, s: &Segment) -> u16 {
     match y.state {
-        State::Closed | State::Listen => {
+        State::Closed | State::Listen if !y.has(Side::IRS) => {
             y.set_irs(s.seq);
             y.state = State::SynRcvd;
             ev::START | ev::STATE

@@ -158,7 +158,7 @@ pub fn populate(m: &Monitor, t: &mut Token, random: Random, manners: Manners) ->
 pub fn epilogue(world: &Shared) {
     let mut w = world.lock().unwrap();
     let left: Vec<String> =
-        w.flows.iter().filter(|(_, s)| !s.exempt).map(|(id, s)| format!("socket {id}: {s:?}")).collect();
+        w.flows.iter().filter(|(_, s)| !s.exempt && !s.ended()).map(|(id, s)| format!("socket {id}: {s:?}")).collect();
     if !left.is_empty() {
         w.wrong.push(format!("flows that did not end: {left:?}"));
     }
@@ -244,6 +244,10 @@ impl World {
         let seen = self.flows.entry(call.sock).or_default();
         if call.event == ON_CONN_START as u64 {
             self.starts += 1;
+            if seen.ended() {
+                // The socket's id is another flow's now.
+                *seen = Seen::default();
+            }
             if seen.exempt && seen.starts[hook] > 0 {
                 *seen = Seen { exempt: true, ..Seen::default() };
             }
@@ -257,9 +261,6 @@ impl World {
             if seen.ends[call.side][hook] > 1 {
                 let said = format!("{call:?}: ended twice: {seen:?}");
                 self.wrong.push(said);
-            }
-            if seen.ended() {
-                self.flows.remove(&call.sock);
             }
         }
     }
@@ -275,7 +276,7 @@ impl World {
         let wrong = &mut self.wrong;
         self.flows.retain(|&id, seen| {
             let live = st.sockets.get(id).is_some();
-            if !live && !seen.exempt {
+            if !live && !seen.exempt && !seen.ended() {
                 wrong.push(format!("socket {id} is gone without its CONN_ENDs: {seen:?}"));
             }
             live
