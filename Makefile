@@ -21,14 +21,14 @@ all: build
 build: deps
 	@mkdir -p $(LIBDIR)
 	@set -o pipefail; $(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- \
-		--print native-static-libs 2>&1 | tee $(LIBDIR)/build.log
+		--print native-static-libs 2>&1 | tee $(LIBDIR)/build.log | sed -u '/^note: \(link against\|native-static\)/,/^$$/d'
 	@sed -n 's/^note: native-static-libs: //p' $(LIBDIR)/build.log | tail -n 1 \
 		>$(LIBDIR)/libmos.private-libs
 	@test -s $(LIBDIR)/libmos.private-libs
 	@ln -sfn libmos.so $(LIBDIR)/libmos.so.0
 
 demo: build
-	@$(MAKE) --no-print-directory -C examples/midstat LIBDIR=$(LIBDIR)
+	@$(MAKE) -s --no-print-directory -C examples/midstat LIBDIR=$(LIBDIR)
 	@examples/midstat/midstat -f examples/midstat/mos.conf -x 0.5
 
 test: build

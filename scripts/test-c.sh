@@ -130,6 +130,10 @@ for program in tests/compat/samples/*/; do
 	check "compat tree: $name needs libmos.so.0 by name" bash -c \
 		"readelf -d '$tree/samples/$name/$name' | grep -F NEEDED | grep -F '[libmos.so.0]'"
 done
+echo "mos { netdev { eth0 0x1 } }" >"$work/old.conf"
+check "compat tree: flowdump runs on a capture instead of its device" \
+	prints "MOS_ON_CONN_START 39342 -> 8000" \
+	env MOS_NETDEV="tests/data/demo.pcap" "$tree/samples/flowdump/flowdump" "$work/old.conf"
 check "compat tree: make in core/src" make -C "$tree/core/src"
 check "compat tree: helpers" builds_and_runs gcc -std=gnu11 -Wall -Wextra -Werror \
 	-I"$tree/core/include" -I"$tree/util/include" -I"$tree/samples/common" \

@@ -64,7 +64,7 @@ pub(crate) fn prefetch_bytes(bytes: &[u8]) {
 /// nothing, and is nothing on processors other than x86-64.
 #[inline(always)]
 #[allow(unsafe_code)]
-fn prefetch_lines<T>(target: &T, lines: usize) {
+pub(crate) fn prefetch_lines<T>(target: &T, lines: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

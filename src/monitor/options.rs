@@ -135,10 +135,10 @@ impl Monitor {
             s.set(Side::NO_BUFFER);
             s.clear(Side::NEW_DATA);
             if let Some(cold) = st.cold.get_mut(s.cold) {
-                let held = cold.stream.allocated_bytes() as u64;
+                let held = cold.stream.allocated_bytes();
                 cold.stream.disable();
-                st.stream_memory =
-                    st.stream_memory.saturating_sub(held - cold.stream.allocated_bytes() as u64);
+                let holds = cold.stream.allocated_bytes();
+                st.account(held, holds);
             }
             return Ok(());
         }
@@ -148,10 +148,10 @@ impl Monitor {
         }
         let tail = s.data_tail();
         let cold = st.cold_of(id, side).ok_or(Errno(libc::ENOMEM))?;
-        let held = cold.stream.allocated_bytes() as i64;
+        let held = cold.stream.allocated_bytes();
         cold.stream.resize(tail, size);
-        let grown = cold.stream.allocated_bytes() as i64 - held;
-        st.stream_memory = st.stream_memory.saturating_add_signed(grown);
+        let holds = cold.stream.allocated_bytes();
+        st.account(held, holds);
         Ok(())
     }
 

@@ -261,9 +261,9 @@ impl Monitor {
             }
             Verdict::Ignored | Verdict::NewFlow => return 0,
         }
-        // In order and nothing held: no byte of it can have come before.
-        let plain = seg.seq == flow.sides[to].rcv_nxt && flow.sides[to].cold == NO_COLD;
-        if seg.len > 0 && !plain && st.retransmits(id, to, seg) {
+        let (in_order, cold) = (seg.seq == flow.sides[to].rcv_nxt, flow.sides[to].cold);
+        let plain = in_order && cold == NO_COLD;
+        if seg.len > 0 && !(in_order && st.is_unbroken(cold)) && st.retransmits(id, to, seg) {
             self.raise(t, id, Hook::Rcv, to, ON_REXMIT);
         }
         let st = self.state(t);
@@ -276,7 +276,11 @@ impl Monitor {
                 y.set_tail(y.tail() + seg.len as u64);
                 st.stats.stream_bytes += seg.len as u64;
             } else if seg.len > 0 || seg.has(FIN) || y.has(Side::SYN_DATA) {
-                events |= self.store(t, id, to, at, seg);
+                if seg.len == 0 || !st.store_plain(id, to, at, seg) {
+                    events |= self.store(t, id, to, at, seg);
+                } else if seg.has(FIN) {
+                    events |= st.finish(id, to);
+                }
             }
         } else if seg.has(SYN)
             && seg.len > 0

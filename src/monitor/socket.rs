@@ -1,6 +1,7 @@
 //! Monitor sockets of flows: one for each listener a flow is attached to.
 
 use crate::flow::arena::Id;
+use crate::flow::prefetch_lines;
 
 /// "No socket".
 pub const NO_SOCKET: u32 = u32::MAX;
@@ -73,6 +74,28 @@ impl Sockets {
     pub fn get_mut(&mut self, id: u32) -> Option<&mut FlowSocket> {
         let socket = self.chunks.get_mut(id as usize / CHUNK)?.get_mut(id as usize % CHUNK)?;
         socket.live.then_some(socket)
+    }
+
+    /// Whether all sockets of a flow, whose first is `first`, have read a side's stream up to `offset`.
+    #[inline]
+    pub fn all_read(&self, first: u32, side: usize, offset: u64) -> bool {
+        let mut at = first;
+        while let Some(socket) = self.get(at) {
+            if socket.peeked[side] < offset {
+                return false;
+            }
+            at = socket.next;
+        }
+        true
+    }
+
+    /// Fetches a flow socket in advance. Any id will do.
+    #[inline]
+    pub fn prefetch(&self, id: u32) {
+        if let Some(socket) = self.chunks.get(id as usize / CHUNK).and_then(|c| c.get(id as usize % CHUNK)) {
+            prefetch_lines(socket, 1);
+            prefetch_lines(&socket.peeked[1], 1);
+        }
     }
 
     /// Puts a socket under an id for which room was made.

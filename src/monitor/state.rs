@@ -22,6 +22,7 @@ use crate::flow::wheel::Wheel;
 use crate::io::replay::RxFrame;
 use crate::io::source::Source;
 use crate::net::prepare::Prepared;
+use crate::tcp::store::Pool;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -130,6 +131,10 @@ pub struct State {
     pub stream_memory: u64,
     /// Bytes of stream memory at most (X5, `memory_limit`).
     pub memory_limit: u64,
+    /// Stream memory that flows gave back, for others.
+    pub chunks: Pool,
+    /// Payload of a SYN until its receiver acknowledges it (D5b), by the number of the receiver's cold part.
+    pub syn_data: HashMap<u32, Vec<u8>>,
     /// Reassembly bytes per side of a new flow.
     pub rmem: usize,
     /// Bytes that enter a stream from elsewhere than the packet in process: a SYN's payload.
@@ -188,6 +193,8 @@ impl Monitor {
                 cold: Slab::new(),
                 stream_memory: 0,
                 memory_limit: settings.memory_limit.unwrap_or(u64::MAX),
+                chunks: Pool::new(),
+                syn_data: HashMap::new(),
                 rmem: settings.rmem,
                 aside: Vec::new(),
                 sockets: Sockets::default(),

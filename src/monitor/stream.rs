@@ -10,20 +10,22 @@ use crate::tcp::reassembly::Reassembly;
 use crate::tcp::side::{NO_COLD, Side};
 use std::ops::Range;
 
-/// What a side has only once it holds bytes, holes or stamps.
+/// What a side has only once it holds bytes, holes or stamps (96 bytes, in two cache lines).
 #[derive(Debug)]
+#[repr(align(32))]
 pub struct Cold {
     /// The received stream.
     pub stream: Reassembly,
     /// The in-order tail when NEW_DATA was last delivered.
     pub delivered: u64,
-    /// Payload of the peer's SYN, until it is acknowledged (D5b).
-    pub syn_data: Vec<u8>,
     /// When TIME_WAIT began or was restarted: virtual milliseconds, truncated.
     pub time_wait_since: u32,
     /// Whether this side ever had a buffer.
     pub had_buffer: bool,
 }
+
+// A side that holds bytes may take 128 bytes besides them: this, and what the allocator adds to small chunks.
+const _: () = assert!(size_of::<Option<Cold>>() == 96);
 
 impl State {
     /// The cold part of a side, made when missing. `None`: out of memory.
@@ -35,7 +37,6 @@ impl State {
             let cold = Cold {
                 stream: Reassembly::new(s.data_tail(), if buffered { self.rmem } else { 0 }),
                 delivered: s.data_tail(),
-                syn_data: Vec::new(),
                 time_wait_since: self.now_ms as u32,
                 had_buffer: false,
             };
@@ -53,9 +54,27 @@ impl State {
 
     /// Frees a cold part.
     pub(super) fn drop_cold(&mut self, number: u32) {
-        if let Some(cold) = self.cold.remove(number) {
-            self.stream_memory = self.stream_memory.saturating_sub(cold.stream.allocated_bytes() as u64);
+        if let Some(mut cold) = self.cold.remove(number) {
+            self.account(cold.stream.allocated_bytes(), 0);
+            cold.stream.retire(&mut self.chunks);
+            if !self.syn_data.is_empty() {
+                self.syn_data.remove(&number);
+            }
         }
+    }
+
+    /// The memory behind a stream was `before` bytes and is `after` bytes now.
+    #[inline]
+    pub(super) fn account(&mut self, before: usize, after: usize) {
+        if before != after {
+            self.stream_memory = (self.stream_memory + after as u64).saturating_sub(before as u64);
+        }
+    }
+
+    /// Bytes of stream memory that may still be taken (X5, `memory_limit`).
+    #[inline]
+    fn memory_left(&self) -> u64 {
+        self.memory_limit.saturating_sub(self.stream_memory)
     }
 
     /// Whether the segment's payload overlaps what side `to` accepted before (D4).
@@ -84,9 +103,11 @@ impl State {
             return;
         }
         copy.extend_from_slice(self.frame(at).get(range).unwrap_or(&[]));
-        let Some(cold) = self.cold_of(id, to) else { return };
-        cold.syn_data = copy;
+        if self.cold_of(id, to).is_none() || self.syn_data.try_reserve(1).is_err() {
+            return;
+        }
         if let Some(flow) = self.flows.get_mut(id) {
+            self.syn_data.insert(flow.sides[to].cold, copy);
             flow.sides[to].set(Side::SYN_DATA);
         }
     }
@@ -156,7 +177,11 @@ impl Monitor {
             return machine::finish(y);
         }
         if let Some(cold) = st.cold_of(id, to) {
-            cold.stream.remember_fin(end as u64);
+            let held = cold.stream.allocated_bytes();
+            let noted = cold.stream.remember_fin(end as u64).is_ok();
+            let holds = cold.stream.allocated_bytes();
+            st.account(held, holds);
+            st.stats.no_memory += !noted as u64;
         }
         0
     }
@@ -167,7 +192,14 @@ impl Monitor {
         let Some(flow) = st.flows.get_mut(id) else { return 0 };
         let y = &mut flow.sides[to];
         let Some(cold) = st.cold.get_mut(y.cold) else { return 0 };
-        if y.state.receives() && cold.stream.take_fin(y.tail()) { machine::finish(y) } else { 0 }
+        if !y.state.receives() || cold.stream.fin().is_none() {
+            return 0;
+        }
+        let held = cold.stream.allocated_bytes();
+        let events = if cold.stream.take_fin(y.tail()) { machine::finish(y) } else { 0 };
+        let holds = cold.stream.allocated_bytes();
+        st.account(held, holds);
+        events
     }
 
     /// The acknowledged part of a SYN's payload enters the stream at offset 0 (D5b).
@@ -180,8 +212,7 @@ impl Monitor {
         }
         let Some(acked) = s.acked_offset() else { return 0 };
         s.clear(Side::SYN_DATA);
-        let Some(cold) = st.cold.get_mut(s.cold) else { return 0 };
-        let mut data = std::mem::take(&mut cold.syn_data);
+        let Some(mut data) = st.syn_data.remove(&s.cold) else { return 0 };
         data.truncate(acked.clamp(0, data.len() as i64) as usize);
         if data.is_empty() || s.tail() > 0 {
             return 0;
@@ -316,6 +347,9 @@ impl Monitor {
             return;
         }
         let first = flow.socket;
+        if self.state(t).sockets.all_read(first, to, below) {
+            return;
+        }
         let mut chain = self.chain(t, first);
         if to == CLI {
             chain.reverse();
@@ -344,6 +378,9 @@ impl Monitor {
         let tail = s.data_tail();
         if let Some(cold) = st.cold.get_mut(s.cold) {
             cold.delivered = tail;
+        }
+        if flow.interest & on_null(ON_NEW_DATA) == 0 {
+            return;
         }
         let outer = st.cur.active;
         st.cur.active = false;
@@ -411,7 +448,10 @@ impl Monitor {
             let side = side as usize;
             let Some(flow) = st.flows.get_mut(id) else { continue };
             flow.sides[side].clear(Side::QUEUED);
-            self.settle(t, id, side);
+            if flow.sides[side].more & Side::SKIP_DUE != 0 {
+                self.skip_acknowledged(t, id, side);
+            }
+            self.deliver(t, id, side);
         }
     }
 }
@@ -439,6 +479,70 @@ impl State {
         self.due.push_back((id, side as u8));
     }
 
+    /// Whether nothing of a segment at the in-order tail can have come before: nothing is out of order, no hole was given up.
+    #[inline]
+    pub(super) fn is_unbroken(&self, cold: u32) -> bool {
+        self.cold.get(cold).is_none_or(|cold| cold.stream.is_unbroken())
+    }
+
+    /// Takes a FIN that the in-order tail has reached; the side's events.
+    pub(super) fn finish(&mut self, id: Id, to: usize) -> u16 {
+        self.flows.get_mut(id).map_or(0, |flow| machine::finish(&mut flow.sides[to]))
+    }
+
+    /// Stores the payload of packet `at`, without its FIN, in the common case: the next bytes of an unbroken stream that fit,
+    /// with nobody to be told first. `false`: it is another case, and nothing was done.
+    #[inline]
+    pub(super) fn store_plain(&mut self, id: Id, to: usize, at: usize, seg: &Segment) -> bool {
+        let Some(flow) = self.flows.get_mut(id) else { return false };
+        let y = &flow.sides[to];
+        let plain = seg.seq == y.rcv_nxt && y.flags & (Side::SYN_DATA | Side::NO_BUFFER) == 0;
+        if !plain || !y.state.receives() {
+            return false;
+        }
+        if y.cold == NO_COLD && self.cold_of(id, to).is_none() {
+            return false;
+        }
+        let left = self.memory_left();
+        let State { io, edit, batch, cur, prepared, flows, cold, chunks, sockets, stats, .. } = self;
+        let Some(flow) = flows.get_mut(id) else { return false };
+        let y = &mut flow.sides[to];
+        let Some(cold) = cold.get_mut(y.cold) else { return false };
+        let p = &prepared[at].parsed;
+        let (first, len) = (p.payload as usize, seg.len as usize);
+        let frame = if cur.edited && at == cur.at { edit.as_slice() } else { io.frame(&batch[at]) };
+        let Some(bytes) = frame.get(first..first + len) else { return false };
+        if p.payload_len as usize != len || len as u64 > left {
+            return false;
+        }
+        let (tail, stream) = (y.tail(), &mut cold.stream);
+        let Some(head) = stream.plan_plain(tail, len) else { return false };
+        if head > stream.head(tail) {
+            // Bytes go: announced ones are delivered first, and whoever has not read them hears of it.
+            if y.has(Side::NEW_DATA) && head > cold.delivered {
+                return false;
+            }
+            if flow.interest & on_null(ON_ERROR) != 0 && !sockets.all_read(flow.socket, to, head) {
+                return false;
+            }
+        }
+        let held = stream.allocated_bytes();
+        if stream.take_plain(tail, bytes, chunks).is_err() {
+            return false;
+        }
+        let holds = stream.allocated_bytes();
+        cold.had_buffer = true;
+        stats.stream_bytes += len as u64;
+        y.set_tail(tail + len as u64);
+        y.set(Side::NEW_DATA);
+        let queued = y.has(Side::QUEUED);
+        self.account(held, holds);
+        if !queued {
+            self.look_later(id, to);
+        }
+        true
+    }
+
     /// Stores what the ring takes at once of bytes `range` of a segment that begins at `start`.
     #[allow(clippy::too_many_arguments)]
     fn store_piece(
@@ -454,7 +558,7 @@ impl State {
         if self.cold_of(id, to).is_none() {
             return Piece::NoMemory;
         }
-        let left = self.memory_limit.saturating_sub(self.stream_memory);
+        let left = self.memory_left();
         let State { io, edit, batch, cur, flows, cold, aside, .. } = self;
         let (source, first) = match from {
             From::Packet(first) => {
@@ -486,9 +590,7 @@ impl State {
     fn note_piece(&mut self, id: Id, to: usize, found: Found) -> Piece {
         self.stats.stream_bytes += found.stored as u64;
         self.stats.refused_bytes += found.refused as u64;
-        if found.memory != 0 {
-            self.stream_memory = self.stream_memory.saturating_add_signed(found.memory);
-        }
+        self.account(found.held, found.holds);
         if found.later {
             self.look_later(id, to);
         }
@@ -531,20 +633,14 @@ impl State {
         let y = &mut flow.sides[side];
         let tail = y.tail();
         let Some(cold) = cold.get_mut(y.cold) else { return false };
-        let held = cold.stream.allocated_bytes() as i64;
+        let held = cold.stream.allocated_bytes();
         let Ok(skip) = cold.stream.skip_to(tail, target) else { return false };
         if skip.tail == tail {
             return false;
         }
         y.set_tail(skip.tail);
         // What precedes the hole stays for those who have not read it; when all have, the head moves behind the hole.
-        let mut at = first;
-        let mut all_read = true;
-        while let Some(socket) = sockets.get(at) {
-            all_read &= socket.peeked[side] >= tail;
-            at = socket.next;
-        }
-        if all_read {
+        if sockets.all_read(first, side, tail) {
             cold.stream.release_hole(tail, skip.tail);
         }
         if !y.has(Side::NO_BUFFER) {
@@ -553,8 +649,8 @@ impl State {
         if cold.stream.take_fin(skip.tail) {
             y.set(Side::FIN_DUE);
         }
-        let grown = cold.stream.allocated_bytes() as i64 - held;
-        self.stream_memory = self.stream_memory.saturating_add_signed(grown);
+        let holds = cold.stream.allocated_bytes();
+        self.account(held, holds);
         self.stats.missing_bytes += skip.missing;
         true
     }
@@ -565,7 +661,9 @@ struct Found {
     piece: Piece,
     stored: usize,
     refused: usize,
-    memory: i64,
+    /// Bytes of memory before and after.
+    held: usize,
+    holds: usize,
     later: bool,
 }
 
@@ -579,7 +677,7 @@ fn accept(
     told: &Told,
     left: u64,
 ) -> Found {
-    let nothing = |piece| Found { piece, stored: 0, refused: 0, memory: 0, later: false };
+    let nothing = |piece| Found { piece, stored: 0, refused: 0, held: 0, holds: 0, later: false };
     let tail = y.tail();
     let plan = cold.stream.plan(tail, off, bytes.len());
     if plan.evict_to > cold.delivered && y.has(Side::NEW_DATA) {
@@ -596,9 +694,8 @@ fn accept(
     if bytes.len() as u64 > left {
         return nothing(Piece::NoMemory);
     }
-    let (held, had_hole) = (cold.stream.allocated_bytes() as i64, cold.stream.has_hole());
+    let (held, had_hole) = (cold.stream.allocated_bytes(), cold.stream.has_hole());
     let Ok(accepted) = cold.stream.accept(tail, off, bytes, wire) else { return nothing(Piece::NoMemory) };
-    let memory = cold.stream.allocated_bytes() as i64 - held;
     let buffered = cold.stream.is_buffered();
     cold.had_buffer |= buffered;
     let mut later = false;
@@ -616,7 +713,8 @@ fn accept(
         piece: Piece::Stored(accepted.consumed),
         stored: accepted.stored,
         refused: accepted.refused,
-        memory,
+        held,
+        holds: cold.stream.allocated_bytes(),
         later,
     }
 }

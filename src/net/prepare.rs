@@ -3,8 +3,9 @@
 //! What is found early is a hint: a flow that ends meanwhile, or a packet that a callback edited, is looked up again.
 
 use crate::flow::key::{Direction, ShortKey};
-use crate::flow::record::{CLI, SVR};
+use crate::flow::record::{CLI, Flow, SVR};
 use crate::monitor::State;
+use crate::monitor::event::{ON_NEW_DATA, on_null};
 use crate::monitor::segment::segment_of;
 use crate::tcp::machine::{ACK, SYN, Segment};
 use crate::wire::checksum;
@@ -99,7 +100,7 @@ fn verify_sums(p: &Parsed, frame: &[u8]) -> Sum {
 
 /// Parses the packets of the batch and looks their flows up, with their cache lines asked for in advance.
 pub fn batch(st: &mut State, verify: bool) {
-    let State { io, batch, prepared, table, hasher, flows, .. } = st;
+    let State { io, batch, prepared, table, hasher, flows, cold, sockets, .. } = st;
     prepared.clear();
     for rx in batch.iter() {
         let mut p = Prepared::new(io.frame(rx), rx.wire_len, verify);
@@ -115,6 +116,17 @@ pub fn batch(st: &mut State, verify: bool) {
         {
             p.hint = value & !crate::monitor::lookup::ALT;
             flows.prefetch(p.hint, 2);
+        }
+    }
+    for p in prepared.iter() {
+        if p.seg.len > 0
+            && let Some(flow) = flows.at(p.hint)
+        {
+            let to = if p.forward != flow.has(Flow::REVERSED) { SVR } else { CLI };
+            cold.prefetch(flow.sides[to].cold);
+            if flow.interest & on_null(ON_NEW_DATA) != 0 {
+                sockets.prefetch(flow.socket);
+            }
         }
     }
 }

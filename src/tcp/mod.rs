@@ -5,6 +5,7 @@
 
 pub mod loose;
 pub mod machine;
+pub mod one;
 pub mod options;
 pub mod ranges;
 pub mod reassembly;

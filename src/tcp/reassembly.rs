@@ -8,8 +8,9 @@
 //! the caller can deliver and report first.
 
 use super::loose::Loose;
+use super::one::One;
 use super::ranges::{Gaps, MAX_RANGES, Range, Ranges};
-use super::store::ByteStore;
+use super::store::{ByteStore, Pool};
 
 pub use super::store::OutOfMemory;
 
@@ -82,6 +83,8 @@ struct Disorder {
     skipped: Ranges,
     /// The bytes of `ahead`, where kept.
     loose: Loose,
+    /// Where the stream ends, if a FIN came before everything in front of it.
+    fin: Option<u64>,
 }
 
 static NO_RANGES: Ranges = Ranges::new();
@@ -95,18 +98,14 @@ pub struct Reassembly {
     head: u64,
     /// The tail before the latest segment that could move it.
     pile: u64,
-    /// Where the stream ends, if a FIN came before everything in front of it; else `u64::MAX`.
-    fin: u64,
-    /// None or one.
-    disorder: Box<[Disorder]>,
+    /// What an unbroken stream has not.
+    disorder: One<Disorder>,
     /// Offsets between the head and the end of what is stored, at most.
     capacity: u32,
     overlap: Overlap,
     /// Bytes are kept, not only ranges.
     buffered: bool,
 }
-
-const NO_FIN: u64 = u64::MAX;
 
 /// A buffer size as it is stored: at least one byte, at most what a C `int` holds.
 fn clamped(capacity: usize) -> u32 {
@@ -128,8 +127,7 @@ impl Reassembly {
             store: ByteStore::new(),
             head: tail,
             pile: tail,
-            fin: NO_FIN,
-            disorder: Box::default(),
+            disorder: One::none(),
             capacity: clamped(capacity),
             overlap: Overlap::First,
             buffered: capacity > 0,
@@ -144,27 +142,28 @@ impl Reassembly {
         if start >= end {
             return false;
         }
-        let Some(d) = self.disorder.first() else { return start < tail };
+        let Some(d) = self.disorder.get() else { return start < tail };
         d.skipped.gaps(start, end.min(tail)).next().is_some() || d.ahead.overlaps(start, end)
     }
 
     /// Remembers that the stream ends at `offset`, to take effect when the tail gets there. The first such offset stays.
-    pub fn remember_fin(&mut self, offset: u64) {
-        if self.fin == NO_FIN {
-            self.fin = offset;
-        }
+    pub fn remember_fin(&mut self, offset: u64) -> Result<(), OutOfMemory> {
+        self.disorder.get_or_make()?.fin.get_or_insert(offset);
+        Ok(())
     }
 
     /// The remembered end of the stream.
     pub fn fin(&self) -> Option<u64> {
-        (self.fin != NO_FIN).then_some(self.fin)
+        self.disorder.get().and_then(|d| d.fin)
     }
 
     /// Whether a remembered FIN is reached by `tail`; it is forgotten then.
     pub fn take_fin(&mut self, tail: u64) -> bool {
-        let reached = self.fin <= tail && self.fin != NO_FIN;
+        let Some(d) = self.disorder.get_mut() else { return false };
+        let reached = d.fin.is_some_and(|fin| fin <= tail);
         if reached {
-            self.fin = NO_FIN;
+            d.fin = None;
+            self.tidy();
         }
         reached
     }
@@ -180,6 +179,7 @@ impl Reassembly {
     }
 
     /// Whether bytes are kept.
+    #[inline]
     pub fn is_buffered(&self) -> bool {
         self.buffered
     }
@@ -196,11 +196,34 @@ impl Reassembly {
     #[inline]
     fn is_plain(&self, tail: u64, off: u64, len: usize) -> bool {
         off == tail
-            && self.disorder.is_empty()
+            && self.disorder.is_none()
             && self.buffered
             && self.head <= tail
             && (1..=self.capacity as usize).contains(&len)
             && tail <= u64::MAX - len as u64
+    }
+
+    /// Whether nothing is out of order, no hole was given up and no FIN is waited for.
+    #[inline]
+    pub fn is_unbroken(&self) -> bool {
+        self.disorder.is_none()
+    }
+
+    /// In the common case, that the next bytes of a stream without holes fit into the buffer: the offset below which
+    /// `len` of them will evict bytes, as [`Plan::evict_to`]. Then [`Reassembly::take_plain`] may follow.
+    #[inline]
+    pub fn plan_plain(&self, tail: u64, len: usize) -> Option<u64> {
+        self.is_plain(tail, tail, len).then(|| self.head_for(tail, tail, tail + len as u64))
+    }
+
+    /// Stores the next bytes of a stream for which [`Reassembly::plan_plain`] says yes: all of them. After an error nothing
+    /// has changed.
+    #[inline]
+    pub fn take_plain(&mut self, tail: u64, bytes: &[u8], pool: &mut Pool) -> Result<(), OutOfMemory> {
+        self.store.slide(bytes, self.capacity as usize, pool)?;
+        self.pile = tail;
+        self.head = self.head_for(tail, tail, tail + bytes.len() as u64);
+        Ok(())
     }
 
     /// What of the segment `off..off + len` can be accepted by one call.
@@ -263,9 +286,7 @@ impl Reassembly {
     ) -> Result<Accepted, OutOfMemory> {
         if self.is_plain(tail, off, bytes.len()) {
             let len = bytes.len();
-            self.store.slide(bytes, self.capacity as usize)?;
-            self.pile = tail;
-            self.head = self.head_for(tail, off, tail + len as u64);
+            self.take_plain(tail, bytes, &mut Pool::new())?;
             return Ok(Accepted { tail: tail + len as u64, consumed: len, stored: len, refused: 0 });
         }
         if !self.buffered {
@@ -294,7 +315,7 @@ impl Reassembly {
         } else if self.ahead().is_empty() {
             let from = tail.max(self.head);
             if from < fit.end {
-                self.store.push(&bytes[(from - off) as usize..], self.capacity as usize)?;
+                self.store.push(&bytes[(from - off) as usize..])?;
             }
             accepted.stored = (fit.end - tail) as usize;
             accepted.tail = fit.end;
@@ -315,7 +336,7 @@ impl Reassembly {
         }
         let fresh = self.ahead().gaps(off.max(tail), end).map(|gap| gap.len() as usize).sum();
         if off > tail {
-            if self.disorder_mut()?.ahead.insert(off, end)? {
+            if self.disorder.get_or_make()?.ahead.insert(off, end)? {
                 accepted.stored = fresh;
             } else {
                 accepted.refused = len;
@@ -323,7 +344,7 @@ impl Reassembly {
         } else {
             self.pile = tail;
             accepted.stored = fresh;
-            accepted.tail = match self.disorder.first_mut() {
+            accepted.tail = match self.disorder.get_mut() {
                 Some(d) => d.ahead.absorb(end),
                 None => end,
             };
@@ -336,7 +357,7 @@ impl Reassembly {
     fn store_ahead(&mut self, off: u64, bytes: &[u8]) -> Result<usize, OutOfMemory> {
         let head = self.head;
         let end = off + bytes.len() as u64;
-        let d = self.disorder_mut()?;
+        let d = self.disorder.get_or_make()?;
         d.ahead.try_reserve(1)?;
         let fresh = d.ahead.gaps(off, end).map(|gap| gap.len() as usize).sum();
         d.loose.fill(off, bytes, d.ahead.gaps(off.max(head), end))?;
@@ -346,17 +367,17 @@ impl Reassembly {
 
     /// Stores the new bytes of a segment that starts at or below the tail and joins the ranges it reaches; the new tail.
     fn store_in_order(&mut self, tail: u64, off: u64, bytes: &[u8]) -> Result<u64, OutOfMemory> {
-        let Reassembly { store, head, disorder, capacity, .. } = self;
-        let Some(d) = disorder.first_mut() else { return Ok(tail) };
-        let (head, limit) = (*head, *capacity as usize);
+        let Reassembly { store, head, disorder, .. } = self;
+        let Some(d) = disorder.get_mut() else { return Ok(tail) };
+        let head = *head;
         let end = off + bytes.len() as u64;
         let new_tail = d.ahead.joined(end);
-        store.try_reserve(new_tail.saturating_sub(tail.max(head)) as usize, limit)?;
+        store.try_reserve(new_tail.saturating_sub(tail.max(head)) as usize)?;
         for gap in d.ahead.gaps(tail.max(head), end) {
-            d.loose.take_below(gap.start, |part| store.push(part, limit))?;
-            store.push(&bytes[(gap.start - off) as usize..(gap.end - off) as usize], limit)?;
+            d.loose.take_below(gap.start, |part| store.push(part))?;
+            store.push(&bytes[(gap.start - off) as usize..(gap.end - off) as usize])?;
         }
-        d.loose.take_below(new_tail, |part| store.push(part, limit))?;
+        d.loose.take_below(new_tail, |part| store.push(part))?;
         d.ahead.absorb(new_tail);
         Ok(new_tail)
     }
@@ -367,12 +388,12 @@ impl Reassembly {
         let from = off.max(self.head);
         let mut at = self.position(from);
         let Reassembly { store, disorder, .. } = self;
-        let skipped = disorder.first().map_or(&NO_RANGES, |d| &d.skipped);
+        let skipped = disorder.get().map_or(&NO_RANGES, |d| &d.skipped);
         for part in skipped.gaps(from, end.min(tail)) {
             store.overwrite(at, &bytes[(part.start - off) as usize..(part.end - off) as usize]);
             at += part.len() as usize;
         }
-        if let Some(d) = disorder.first_mut() {
+        if let Some(d) = disorder.get_mut() {
             d.loose.overwrite(off, bytes);
         }
     }
@@ -392,9 +413,9 @@ impl Reassembly {
 
     /// Gives back memory that is no longer needed.
     fn tidy(&mut self) {
-        if let Some(d) = self.disorder.first_mut() {
-            if d.ahead.is_empty() && d.skipped.is_empty() {
-                self.disorder = Box::default();
+        if let Some(d) = self.disorder.get_mut() {
+            if d.ahead.is_empty() && d.skipped.is_empty() && d.fin.is_none() {
+                self.disorder.free();
             } else if d.ahead.is_empty() {
                 d.ahead = Ranges::new();
             }
@@ -403,21 +424,11 @@ impl Reassembly {
     }
 
     fn ahead(&self) -> &Ranges {
-        self.disorder.first().map_or(&NO_RANGES, |d| &d.ahead)
+        self.disorder.get().map_or(&NO_RANGES, |d| &d.ahead)
     }
 
     fn skipped(&self) -> &Ranges {
-        self.disorder.first().map_or(&NO_RANGES, |d| &d.skipped)
-    }
-
-    fn disorder_mut(&mut self) -> Result<&mut Disorder, OutOfMemory> {
-        if self.disorder.is_empty() {
-            let mut one = Vec::new();
-            one.try_reserve_exact(1)?;
-            one.push(Disorder::default());
-            self.disorder = one.into_boxed_slice();
-        }
-        self.disorder.first_mut().ok_or(OutOfMemory)
+        self.disorder.get().map_or(&NO_RANGES, |d| &d.skipped)
     }
 
     // ---- Giving up holes ------------------------------------------------------------------------------------
@@ -432,13 +443,13 @@ impl Reassembly {
         if to <= tail {
             return Ok(skip);
         }
-        let (buffered, limit) = (self.buffered, self.capacity as usize);
-        let d = self.disorder_mut()?;
+        let buffered = self.buffered;
+        let d = self.disorder.get_or_make()?;
         d.skipped.try_reserve(d.ahead.len() + 1)?;
         let joined = d.ahead.joined(to);
         if buffered {
             let merged = d.loose.held_below(joined);
-            self.store.try_reserve(merged, limit)?;
+            self.store.try_reserve(merged)?;
         }
         while skip.tail < joined {
             let (next, end) = match self.ahead().first() {
@@ -450,8 +461,8 @@ impl Reassembly {
                 self.give_up(skip.tail, next)?;
             }
             let Reassembly { store, disorder, .. } = self;
-            if let Some(d) = disorder.first_mut() {
-                d.loose.take_below(end, |part| store.push(part, limit))?;
+            if let Some(d) = disorder.get_mut() {
+                d.loose.take_below(end, |part| store.push(part))?;
                 d.ahead.absorb(end);
             }
             skip.tail = end;
@@ -466,9 +477,9 @@ impl Reassembly {
             && let Some(oldest) = self.skipped().first()
         {
             self.evict(oldest.end, start);
-            self.disorder_mut()?.skipped.pop_first();
+            self.disorder.get_or_make()?.skipped.pop_first();
         }
-        self.disorder_mut()?.skipped.insert(start, end)?;
+        self.disorder.get_or_make()?.skipped.insert(start, end)?;
         Ok(())
     }
 
@@ -486,7 +497,7 @@ impl Reassembly {
     pub fn read(&self, tail: u64, off: u64, out: &mut [u8]) -> Read {
         let head = self.head(tail);
         if off >= head && off < tail {
-            let Some(d) = self.disorder.first() else {
+            let Some(d) = self.disorder.get() else {
                 return Read::Bytes(self.store.read((off - head) as usize, out));
             };
             return match d.skipped.gaps(off, tail).next() {
@@ -501,7 +512,7 @@ impl Reassembly {
         if off < head {
             return Read::Missing { next: self.skipped().find(head).map_or(head, |hole| hole.end) };
         }
-        match self.disorder.first() {
+        match self.disorder.get() {
             Some(d) if self.buffered && d.ahead.find(off).is_some() => Read::Bytes(d.loose.read(off, out)),
             _ => Read::Nothing,
         }
@@ -556,7 +567,7 @@ impl Reassembly {
             self.pile = tail;
             return;
         }
-        if let Some(d) = self.disorder.first_mut() {
+        if let Some(d) = self.disorder.get_mut() {
             let limit = tail.saturating_add(u64::from(self.capacity));
             d.ahead.remove_from(limit);
             d.loose.remove_from(limit);
@@ -571,25 +582,32 @@ impl Reassembly {
     pub fn disable(&mut self) {
         self.buffered = false;
         self.store.free();
-        if let Some(d) = self.disorder.first_mut() {
+        if let Some(d) = self.disorder.get_mut() {
             d.loose.free();
         }
+    }
+
+    /// Frees everything; memory that others can use goes to `pool`.
+    pub fn retire(&mut self, pool: &mut Pool) {
+        self.store.retire(pool);
+        self.disorder.free();
     }
 
     /// Whether this object says nothing that the tail alone does not: with buffers off and nothing out of order, skipped or
     /// remembered it may be dropped.
     pub fn is_idle(&self) -> bool {
-        !self.buffered && self.disorder.is_empty() && self.fin == NO_FIN
+        !self.buffered && self.disorder.is_none()
     }
 
     /// Payload bytes held, in order and out of order.
     pub fn held_bytes(&self) -> usize {
-        self.store.len() + self.disorder.first().map_or(0, |d| d.loose.held_bytes())
+        self.store.len() + self.disorder.get().map_or(0, |d| d.loose.held_bytes())
     }
 
     /// Bytes of memory allocated behind this object.
+    #[inline]
     pub fn allocated_bytes(&self) -> usize {
-        let disorder = self.disorder.first().map_or(0, |d| {
+        let disorder = self.disorder.get().map_or(0, |d| {
             size_of::<Disorder>()
                 + d.ahead.allocated_bytes()
                 + d.skipped.allocated_bytes()
@@ -621,7 +639,7 @@ impl Iterator for Fragments<'_> {
 }
 
 // One side must not cost more than its share of the 128 bytes that a side with bytes may take.
-const _: () = assert!(size_of::<Reassembly>() <= 88);
+const _: () = assert!(size_of::<Reassembly>() <= 80);
 const _: () = assert!(MAX_RANGES == 32);
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The bytes one side of a flow keeps in order: a first-in first-out store of bytes.
 //!
-//! It knows nothing of stream offsets: position 0 is the oldest byte held. While it grows it is a plain vector that
-//! is appended to; at its limit, where every segment evicts as many bytes as it brings, it is a ring, and nothing
-//! is ever shifted for a segment. Memory follows the bytes held, within a quarter.
+//! It knows nothing of stream offsets: position 0 is the oldest byte held. The bytes lie in chunks: a segment of usual size
+//! gets a chunk of its own, so that a growing stream is not copied, and small segments share one that grows. Bytes are let
+//! go by whole chunks, which a [`Pool`] hands to the segments to come. Memory follows the bytes held, within a quarter.
 
-use std::collections::TryReserveError;
+use super::one::One;
+use std::collections::{TryReserveError, VecDeque};
 use std::fmt;
 
 /// Memory for received bytes could not be obtained. Nothing was stored.
@@ -36,24 +37,77 @@ pub(super) fn wasteful(allocated: usize, held: usize) -> bool {
     allocated > roomy(held) + 32
 }
 
+/// Most bytes one store holds, so that its memory can be counted in 32 bits.
+const MOST: usize = 3 << 30;
+/// A chunk with fewer bytes is grown rather than left behind: its bytes are copied once more, but the chunks stay few.
+const SMALL: usize = 512;
+/// A chunk with this many bytes is no longer grown for small segments.
+const FULL: usize = 1024;
+/// Bytes of a chunk that takes a segment of usual size and can be handed on.
+const CHUNK: usize = 1536;
+/// Least bytes of a first chunk: what the allocator gives anyway.
+const LEAST: usize = 24;
+
+/// Chunks that stores have let go, for stores to come: the allocator is asked less often, and the memory is warm.
+#[derive(Debug, Default)]
+pub struct Pool {
+    chunks: Vec<Vec<u8>>,
+}
+
+impl Pool {
+    /// Chunks kept at most.
+    const MOST: usize = 128;
+
+    /// An empty pool.
+    pub const fn new() -> Self {
+        Pool { chunks: Vec::new() }
+    }
+
+    fn give(&mut self, mut chunk: Vec<u8>) {
+        if chunk.capacity() == CHUNK && self.chunks.len() < Self::MOST && self.chunks.try_reserve(1).is_ok() {
+            chunk.clear();
+            self.chunks.push(chunk);
+        }
+    }
+
+    /// An empty chunk of `capacity` bytes.
+    fn take(&mut self, capacity: usize) -> Result<Vec<u8>, OutOfMemory> {
+        if capacity == CHUNK
+            && let Some(chunk) = self.chunks.pop()
+        {
+            return Ok(chunk);
+        }
+        let mut chunk = Vec::new();
+        chunk.try_reserve_exact(capacity)?;
+        Ok(chunk)
+    }
+}
+
+type Chunks = VecDeque<Vec<u8>>;
+
 /// Bytes in arrival order, oldest first.
 #[derive(Debug, Default)]
 pub struct ByteStore {
-    /// Every slot of the ring. While the store only grows, all of them are in use and appending needs no clearing.
-    slots: Vec<u8>,
-    /// Slot of the oldest byte.
-    start: u32,
+    /// The newest chunk.
+    last: Vec<u8>,
+    /// The chunks before it, full, oldest first.
+    older: One<Chunks>,
+    /// Bytes of the oldest chunk that were let go.
+    gone: u32,
     /// Bytes held.
     len: u32,
+    /// Capacity of all chunks.
+    room: u32,
 }
 
 impl ByteStore {
     /// An empty store, without memory.
     pub const fn new() -> Self {
-        ByteStore { slots: Vec::new(), start: 0, len: 0 }
+        ByteStore { last: Vec::new(), older: One::none(), gone: 0, len: 0, room: 0 }
     }
 
     /// Bytes held.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len as usize
     }
@@ -64,149 +118,278 @@ impl ByteStore {
     }
 
     /// Bytes of memory behind the store.
-    pub fn allocated_bytes(&self) -> usize {
-        self.slots.capacity()
-    }
-
-    /// Makes sure that the next `more` bytes can be appended. The store then never needs more than `limit` slots
-    /// (it is exceeded only where the bytes themselves exceed it).
     #[inline]
-    pub fn try_reserve(&mut self, more: usize, limit: usize) -> Result<(), OutOfMemory> {
-        let (start, len, slots) = (self.start as usize, self.len(), self.slots.len());
-        let needed = len.checked_add(more).ok_or(OutOfMemory)?;
-        let reach = if start + len == slots { self.slots.capacity() } else { slots };
-        if needed <= reach { Ok(()) } else { self.grow(needed, limit) }
+    pub fn allocated_bytes(&self) -> usize {
+        self.room as usize + self.older.get().map_or(0, Self::list_bytes)
     }
 
-    #[cold]
-    fn grow(&mut self, needed: usize, limit: usize) -> Result<(), OutOfMemory> {
-        if needed > u32::MAX as usize {
-            return Err(OutOfMemory);
+    /// Bytes of memory of a list of chunks, without the chunks.
+    fn list_bytes(older: &Chunks) -> usize {
+        size_of::<Chunks>() + older.capacity() * size_of::<Vec<u8>>()
+    }
+
+    /// Makes sure that the next `more` bytes can be appended.
+    pub fn try_reserve(&mut self, more: usize) -> Result<(), OutOfMemory> {
+        if more > self.last.capacity() - self.last.len() {
+            let after = self.len().checked_add(more).filter(|&n| n <= MOST).ok_or(OutOfMemory)?;
+            self.grow_last(more, after)?;
         }
-        self.straighten();
-        self.slots.try_reserve_exact(roomy(needed).min(limit.max(needed)) - self.len())?;
         Ok(())
     }
 
-    /// Appends `bytes`, growing as [`ByteStore::try_reserve`] does.
-    pub fn push(&mut self, bytes: &[u8], limit: usize) -> Result<(), OutOfMemory> {
-        self.try_reserve(bytes.len(), limit)?;
-        let (start, len) = (self.start as usize, self.len());
-        let mut rest = bytes;
-        let mut at = start + len;
-        if at == self.slots.len() {
-            // The newest byte is in the last slot: append new slots, as far as the memory at hand goes.
-            let (appended, wrapped) = rest.split_at(rest.len().min(self.slots.capacity() - at));
-            self.slots.extend_from_slice(appended);
-            rest = wrapped;
-            at = 0;
-        } else if at > self.slots.len() {
-            at -= self.slots.len();
+    /// Makes room for `more` bytes in the newest chunk; the store will hold `after`.
+    fn grow_last(&mut self, more: usize, after: usize) -> Result<(), OutOfMemory> {
+        let before = self.last.capacity();
+        let needed = self.last.len() + more;
+        let allowed = (roomy(after) + before).saturating_sub(self.allocated_bytes());
+        // The first bytes may be all there ever are.
+        let wanted = if after == more {
+            needed.max(LEAST)
         } else {
-            let (first, wrapped) = rest.split_at(rest.len().min(self.slots.len() - at));
-            self.slots[at..at + first.len()].copy_from_slice(first);
-            rest = wrapped;
-            at = 0;
+            (needed + (needed / 4).max(after / 16)).min(allowed)
+        };
+        self.last.try_reserve_exact(wanted.max(needed) - self.last.len())?;
+        self.room += (self.last.capacity() - before) as u32;
+        Ok(())
+    }
+
+    /// Leaves the newest chunk behind and begins one for `more` bytes; the store will hold `after`, and `leaves` bytes of its
+    /// memory are about to go.
+    fn begin_chunk(
+        &mut self,
+        more: usize,
+        after: usize,
+        leaves: usize,
+        pool: &mut Pool,
+    ) -> Result<(), OutOfMemory> {
+        let first = self.last.capacity() == 0;
+        if !first {
+            self.older.get_or_make()?.try_reserve(1)?;
         }
-        if !rest.is_empty() {
-            self.slots[at..at + rest.len()].copy_from_slice(rest);
+        let allowed = (roomy(after) + leaves).saturating_sub(self.allocated_bytes());
+        // Large buffers take larger chunks: a sixteenth, and there are never many.
+        let wanted = if more <= CHUNK && after / 16 <= CHUNK { CHUNK } else { more.max(after / 16) };
+        let size = match wanted <= allowed {
+            true => wanted,
+            false if first => more,
+            false => allowed.max(more),
+        };
+        let chunk = pool.take(size)?;
+        self.room += chunk.capacity() as u32;
+        let left = std::mem::replace(&mut self.last, chunk);
+        if !first && let Some(older) = self.older.get_mut() {
+            older.push_back(left);
         }
+        Ok(())
+    }
+
+    /// Appends `bytes`. After an error nothing has changed.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), OutOfMemory> {
+        self.slide(bytes, usize::MAX, &mut Pool::new())
+    }
+
+    /// Appends `bytes`, letting as many of the oldest bytes go as needed to hold no more than `limit` (or `bytes` alone).
+    /// After an error nothing has changed.
+    #[inline]
+    pub fn slide(&mut self, bytes: &[u8], limit: usize, pool: &mut Pool) -> Result<(), OutOfMemory> {
+        if self.len() + bytes.len() > limit || bytes.len() > self.last.capacity() - self.last.len() {
+            return self.slide_on(bytes, limit, pool);
+        }
+        self.last.extend_from_slice(bytes);
         self.len += bytes.len() as u32;
         Ok(())
     }
 
-    /// Appends `bytes`, first letting as many of the oldest bytes go as needed to hold no more than `limit` (or `bytes` alone).
-    /// After an error nothing has changed.
-    #[inline]
-    pub fn slide(&mut self, bytes: &[u8], limit: usize) -> Result<(), OutOfMemory> {
-        let excess = (self.len() + bytes.len()).saturating_sub(limit);
-        if excess > 0 {
-            // Before anything is lost: a store that has not reached its limit yet may have to grow.
-            self.try_reserve(bytes.len().saturating_sub(excess), limit)?;
-            self.pop_front(excess);
+    /// As [`ByteStore::slide`], where bytes must go or memory is needed.
+    #[inline(never)]
+    fn slide_on(&mut self, bytes: &[u8], limit: usize, pool: &mut Pool) -> Result<(), OutOfMemory> {
+        let (held, more) = (self.len(), bytes.len());
+        let total = held.checked_add(more).filter(|&n| n <= MOST).ok_or(OutOfMemory)?;
+        let excess = total.saturating_sub(limit).min(held);
+        let (used, idle) = (self.last.len(), self.last.capacity() - self.last.len());
+        let rest = more.saturating_sub(idle);
+        if excess == held && more <= self.last.capacity() {
+            // All goes: the newest chunk goes on with nothing in it.
+            self.let_go(held, pool);
+            self.last.extend_from_slice(bytes);
+            self.len = more as u32;
+        } else {
+            if rest == 0 {
+                self.last.extend_from_slice(bytes);
+            } else if used < SMALL.min(self.last.capacity()) || (rest < SMALL && used < FULL) {
+                self.grow_last(more, total - excess)?;
+                self.last.extend_from_slice(bytes);
+            } else {
+                self.begin_chunk(rest, total - excess, self.leaving(excess), pool)?;
+                let (first, second) = bytes.split_at(idle);
+                if let Some(left) = self.older.get_mut().and_then(|older| older.back_mut()) {
+                    left.extend_from_slice(first);
+                }
+                self.last.extend_from_slice(second);
+            }
+            self.len = total as u32;
+            self.let_go(excess, pool);
         }
-        self.push(bytes, limit)
+        self.trim();
+        Ok(())
     }
 
-    /// Lets the `count` oldest bytes go (all, if it holds fewer). Keeps the memory; see [`ByteStore::trim`].
+    /// Memory of the oldest chunk if it goes with the `excess` oldest bytes.
+    fn leaving(&self, excess: usize) -> usize {
+        match self.older.get().and_then(|older| older.front()) {
+            Some(front) if front.len() <= self.gone as usize + excess => front.capacity(),
+            _ => 0,
+        }
+    }
+
+    /// Lets the `count` oldest bytes go (all, if it holds fewer). Keeps the memory of the newest chunk; see [`ByteStore::trim`].
     pub fn pop_front(&mut self, count: usize) {
-        if count >= self.len() {
-            self.slots.clear();
-            self.start = 0;
-            self.len = 0;
-            return;
-        }
-        let mut start = self.start as usize + count;
-        if start >= self.slots.len() {
-            start -= self.slots.len();
-        }
-        self.start = start as u32;
+        self.let_go(count, &mut Pool::new());
+    }
+
+    fn let_go(&mut self, count: usize, pool: &mut Pool) {
+        let count = count.min(self.len());
+        let mut gone = self.gone as usize + count;
         self.len -= count as u32;
+        if let Some(older) = self.older.get_mut() {
+            while let Some(front) = older.front()
+                && front.len() <= gone
+            {
+                gone -= front.len();
+                self.room -= front.capacity() as u32;
+                if let Some(chunk) = older.pop_front() {
+                    pool.give(chunk);
+                }
+            }
+        }
+        if self.len == 0 {
+            self.last.clear();
+            gone = 0;
+        }
+        self.gone = gone as u32;
+    }
+
+    /// The chunks, oldest first, the first of them without the bytes that were let go.
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let older = self.older.get().map(|older| older.iter()).into_iter().flatten();
+        let mut gone = self.gone as usize;
+        older.chain([&self.last]).map(move |chunk| &chunk[std::mem::take(&mut gone)..])
     }
 
     /// Copies bytes from position `at` on into `out`; how many there were.
     pub fn read(&self, at: usize, out: &mut [u8]) -> usize {
-        let Some(held) = self.len().checked_sub(at) else { return 0 };
-        let count = held.min(out.len());
-        let (first, second) = self.parts(at, count);
-        out[..first.len()].copy_from_slice(first);
-        out[first.len()..count].copy_from_slice(second);
-        count
+        if at >= self.len() {
+            return 0;
+        }
+        let (mut skip, mut done) = (at, 0);
+        for part in self.parts() {
+            if skip >= part.len() {
+                skip -= part.len();
+                continue;
+            }
+            let part = &part[skip..];
+            skip = 0;
+            let count = part.len().min(out.len() - done);
+            out[done..done + count].copy_from_slice(&part[..count]);
+            done += count;
+            if done == out.len() {
+                break;
+            }
+        }
+        done
     }
 
     /// Replaces the bytes from position `at` on by `bytes`, as far as they are held.
-    pub fn overwrite(&mut self, at: usize, bytes: &[u8]) {
-        let Some(held) = self.len().checked_sub(at) else { return };
-        let bytes = &bytes[..held.min(bytes.len())];
-        let (from, split) = self.locate(at, bytes.len());
-        let (first, second) = bytes.split_at(split);
-        self.slots[from..from + first.len()].copy_from_slice(first);
-        self.slots[..second.len()].copy_from_slice(second);
+    pub fn overwrite(&mut self, at: usize, mut bytes: &[u8]) {
+        let mut skip = self.gone as usize + at;
+        let older = self.older.get_mut().map(|older| older.iter_mut()).into_iter().flatten();
+        for chunk in older.chain([&mut self.last]) {
+            if skip >= chunk.len() {
+                skip -= chunk.len();
+                continue;
+            }
+            let target = &mut chunk[skip..];
+            skip = 0;
+            let (now, rest) = bytes.split_at(bytes.len().min(target.len()));
+            target[..now.len()].copy_from_slice(now);
+            bytes = rest;
+        }
     }
 
     /// Gives memory back when more of it is idle than the budget of a quarter allows. Best effort.
+    #[inline]
     pub fn trim(&mut self) {
+        if self.len == 0 || wasteful(self.allocated_bytes(), self.len()) {
+            self.shed();
+        }
+    }
+
+    #[inline(never)]
+    fn shed(&mut self) {
         if self.len == 0 {
-            *self = ByteStore::new();
-        } else if wasteful(self.slots.capacity(), self.len()) {
-            let mut slots = Vec::new();
-            // Half the allowance, so that a store that swings around the bound is not copied each time.
-            if slots.try_reserve_exact(self.len() + self.len() / 8).is_ok() {
-                let (first, second) = self.parts(0, self.len());
-                slots.extend_from_slice(first);
-                slots.extend_from_slice(second);
-                self.slots = slots;
-                self.start = 0;
+            return self.free();
+        }
+        let gone = self.gone as usize;
+        match self.older.get_mut().and_then(|older| older.front_mut()) {
+            Some(front) => {
+                if gone > 0 && recut(front, gone, 0) {
+                    self.gone = 0;
+                }
+            }
+            None => self.older.free(),
+        }
+        self.count_room();
+        // An eighth stays idle, so that a store that swings around the bound is not copied each time.
+        if wasteful(self.allocated_bytes(), self.len()) {
+            let gone = if self.older.is_none() { std::mem::take(&mut self.gone) as usize } else { 0 };
+            let held = self.last.len() - gone;
+            if !recut(&mut self.last, gone, held / 8) {
+                self.gone += gone as u32;
+            }
+            self.count_room();
+        }
+        if wasteful(self.allocated_bytes(), self.len()) {
+            let mut all = Vec::new();
+            if all.try_reserve_exact(self.len() + self.len() / 8).is_ok() {
+                for part in self.parts() {
+                    all.extend_from_slice(part);
+                }
+                *self =
+                    ByteStore { room: all.capacity() as u32, len: self.len, last: all, ..ByteStore::new() };
             }
         }
+    }
+
+    /// Counts the capacity of the chunks again.
+    fn count_room(&mut self) {
+        let older = self.older.get().map_or(0, |older| older.iter().map(Vec::capacity).sum());
+        self.room = (self.last.capacity() + older) as u32;
+    }
+
+    /// Drops all bytes; the chunks are for other stores.
+    pub fn retire(&mut self, pool: &mut Pool) {
+        pool.give(std::mem::take(&mut self.last));
+        if let Some(older) = self.older.get_mut() {
+            older.drain(..).for_each(|chunk| pool.give(chunk));
+        }
+        self.free();
     }
 
     /// Drops all bytes and their memory.
     pub fn free(&mut self) {
         *self = ByteStore::new();
     }
+}
 
-    /// The slot of position `at`, and how many of `count` bytes from there on come before the ring wraps.
-    fn locate(&self, at: usize, count: usize) -> (usize, usize) {
-        let mut from = self.start as usize + at;
-        if from >= self.slots.len() && from > 0 {
-            from -= self.slots.len();
-        }
-        (from, count.min(self.slots.len() - from))
+/// Copies a chunk, without its first bytes, to where it takes no more room than `idle` bytes more; `false`: no memory for that.
+fn recut(chunk: &mut Vec<u8>, from: usize, idle: usize) -> bool {
+    let mut copy = Vec::new();
+    let done = copy.try_reserve_exact(chunk.len() - from + idle).is_ok();
+    if done {
+        copy.extend_from_slice(&chunk[from..]);
+        *chunk = copy;
     }
-
-    /// `count` held bytes from position `at` on, in at most two parts.
-    fn parts(&self, at: usize, count: usize) -> (&[u8], &[u8]) {
-        let (from, split) = self.locate(at, count);
-        (&self.slots[from..from + split], &self.slots[..count - split])
-    }
-
-    /// Moves the oldest byte to slot 0 and drops the idle slots.
-    fn straighten(&mut self) {
-        self.slots.rotate_left(self.start as usize);
-        self.slots.truncate(self.len as usize);
-        self.start = 0;
-    }
+    done
 }
 
 #[cfg(test)]
@@ -217,24 +400,43 @@ mod tests {
 
     #[test]
     fn steady_eviction_keeps_exactly_the_limit() {
-        let mut store = ByteStore::new();
-        let segment = [7u8; 1448];
-        for _ in 0..1000 {
-            let excess = (store.len() + segment.len()).saturating_sub(8192);
-            store.pop_front(excess);
-            store.push(&segment, 8192).unwrap();
-            assert!(store.allocated_bytes() <= 8192);
+        for limit in [1024, 2048, 8192, 65_536, 262_144] {
+            let (mut store, mut pool) = (ByteStore::new(), Pool::new());
+            for i in 0..1000u32 {
+                store.slide(&[i as u8; 1448], limit, &mut pool).unwrap();
+                assert!(!wasteful(store.allocated_bytes(), store.len()));
+                assert_eq!(store.len(), limit.max(1448).min((i as usize + 1) * 1448));
+                assert!(store.older.get().map_or(0, Chunks::len) <= 64);
+            }
+            let mut newest = [0; 1448];
+            assert_eq!(store.read(store.len() - 1448, &mut newest), 1448);
+            assert_eq!(newest, [231; 1448]);
         }
-        assert_eq!(store.len(), 8192);
-        assert_eq!(store.slots.len(), 8192);
+    }
+
+    #[test]
+    fn chunks_are_handed_on() {
+        let (mut store, mut pool) = (ByteStore::new(), Pool::new());
+        for _ in 0..200 {
+            store.slide(&[1; 1448], 8192, &mut pool).unwrap();
+        }
+        assert!((1..=2).contains(&pool.chunks.len()), "{}", pool.chunks.len());
+        store.retire(&mut pool);
+        assert_eq!((store.len(), store.allocated_bytes()), (0, 0));
+        assert!((6..=8).contains(&pool.chunks.len()), "{}", pool.chunks.len());
+        for _ in 0..2 * Pool::MOST {
+            pool.give(Vec::with_capacity(CHUNK));
+            pool.give(Vec::with_capacity(CHUNK + 1));
+        }
+        assert_eq!(pool.chunks.len(), Pool::MOST);
     }
 
     #[test]
     fn an_unsatisfiable_request_is_an_error() {
         let mut store = ByteStore::new();
-        store.push(b"abc", 10).unwrap();
-        assert_eq!(store.try_reserve(usize::MAX, 10), Err(OutOfMemory));
-        assert_eq!(store.try_reserve(u32::MAX as usize, 10), Err(OutOfMemory));
+        store.push(b"abc").unwrap();
+        assert_eq!(store.try_reserve(usize::MAX), Err(OutOfMemory));
+        assert_eq!(store.try_reserve(u32::MAX as usize), Err(OutOfMemory));
         let mut out = [0; 3];
         assert_eq!(store.read(0, &mut out), 3);
         assert_eq!(&out, b"abc");
@@ -246,7 +448,7 @@ mod tests {
         assert_eq!(store.read(0, &mut [0; 4]), 0);
         assert_eq!(store.read(3, &mut [0; 4]), 0);
         store.overwrite(0, b"x");
-        store.push(b"ab", 4).unwrap();
+        store.push(b"ab").unwrap();
         store.overwrite(1, b"xyz");
         store.overwrite(2, b"q");
         let mut out = [0; 4];
@@ -257,13 +459,14 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_queue(
-            limit in 1usize..300,
-            steps in prop::collection::vec((0u8..8, 0usize..120), 1..120),
+            (limit, most) in prop_oneof![(1usize..300, Just(120usize)), (1000usize..30_000, Just(4000usize))],
+            steps in prop::collection::vec((0u8..9, 0usize..10_000), 1..120),
         ) {
-            let mut store = ByteStore::new();
+            let (mut store, mut pool) = (ByteStore::new(), Pool::new());
             let mut queue: VecDeque<u8> = VecDeque::new();
             let mut next = 0u8;
             for (op, n) in steps {
+                let n = n % most;
                 let bytes: Vec<u8> = (0..n.min(limit)).map(|_| { next = next.wrapping_add(1); next }).collect();
                 match op {
                     0 => {
@@ -282,14 +485,23 @@ mod tests {
                     }
                     _ => {
                         let excess = (queue.len() + bytes.len()).saturating_sub(limit);
-                        store.pop_front(excess);
                         queue.drain(..excess);
-                        store.push(&bytes, limit).unwrap();
                         queue.extend(&bytes);
-                        prop_assert!(store.allocated_bytes() <= limit);
+                        if op == 3 {
+                            store.pop_front(excess);
+                            store.try_reserve(bytes.len()).unwrap();
+                            store.push(&bytes).unwrap();
+                        } else {
+                            store.trim();
+                            store.slide(&bytes, limit, &mut pool).unwrap();
+                            prop_assert!(!wasteful(store.allocated_bytes(), store.len()));
+                        }
                     }
                 }
                 prop_assert_eq!(store.len(), queue.len());
+                let room = store.room;
+                store.count_room();
+                prop_assert_eq!(store.room, room);
                 let mut out = vec![0; queue.len() + 1];
                 prop_assert_eq!(store.read(0, &mut out), queue.len());
                 prop_assert!(out.iter().zip(&queue).all(|(a, b)| a == b));

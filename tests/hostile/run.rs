@@ -190,7 +190,12 @@ fn arrive(m: &Monitor, t: &mut Token, now_ns: u64, frames: Vec<Frame>, trace: bo
     if trace {
         println!("at {now_ms} ms");
         for f in &frames {
-            println!("  {} bytes of {}: {:02x?}", f.bytes.len(), f.wire_len, &f.bytes[..f.bytes.len().min(80)]);
+            println!(
+                "  {} bytes of {}: {:02x?}",
+                f.bytes.len(),
+                f.wire_len,
+                &f.bytes[..f.bytes.len().min(80)]
+            );
         }
     }
     let frames = frames.into_iter().map(|f| (f.dev, f.bytes)).collect();
@@ -230,7 +235,8 @@ fn look(m: &Monitor, t: &mut Token, world: &Shared) {
     };
     say(s.panics == 0, "a panic was contained".into());
     let inspected = s.in_flow + s.in_orphan + s.in_non_tcp + s.in_non_ip + s.in_fragment + s.in_local;
-    let bad = s.bad_eth + s.bad_ip_len + s.bad_ip_version + s.bad_ip_checksum + s.bad_tcp_len + s.bad_tcp_checksum;
+    let bad =
+        s.bad_eth + s.bad_ip_len + s.bad_ip_version + s.bad_ip_checksum + s.bad_tcp_len + s.bad_tcp_checksum;
     say(inspected + bad + s.in_unmonitored == s.rx_packets, format!("inspection: {s:?}"));
     let dropped =
         s.drop_config + s.drop_callback + s.drop_no_route + s.drop_malformed + s.drop_memory + s.drop_tx;
@@ -244,7 +250,12 @@ fn look(m: &Monitor, t: &mut Token, world: &Shared) {
     let (mut held, mut sockets) = (0, 0);
     for id in (0..st.flows.slots()).filter_map(|i| st.flows.id_of(i)) {
         let Some(flow) = st.flows.get(id) else { continue };
-        held += flow.sides.iter().filter_map(|s| st.cold.get(s.cold)).map(|c| c.stream.allocated_bytes()).sum::<usize>();
+        held += flow
+            .sides
+            .iter()
+            .filter_map(|s| st.cold.get(s.cold))
+            .map(|c| c.stream.allocated_bytes())
+            .sum::<usize>();
         let mut at = flow.socket;
         while let Some(socket) = st.sockets.get(at) {
             sockets += 1;
@@ -255,7 +266,10 @@ fn look(m: &Monitor, t: &mut Token, world: &Shared) {
             say(false, format!("{id:?} outlives its time at {} ms, seen at {}", st.now_ms, flow.last_seen));
         }
     }
-    say(st.stream_memory == held as u64, format!("{held} bytes of streams held, {} counted", st.stream_memory));
+    say(
+        st.stream_memory == held as u64,
+        format!("{held} bytes of streams held, {} counted", st.stream_memory),
+    );
     if let Some(limit) = m.settings.memory_limit {
         // A store grows by whole blocks.
         say(held <= limit as usize + 65536, format!("{held} bytes of at most {limit}"));

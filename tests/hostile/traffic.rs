@@ -107,7 +107,10 @@ pub fn conversations(r: &mut Random, shape: Shape) -> Vec<(u64, Vec<Frame>)> {
     let ports = [80, 80, 8000, 1, 65535, 443];
     let mut talks: Vec<Talk> = (0..shape.talks)
         .map(|n| {
-            let mut ends = [([10, 0, 0, r.below(3) as u8], 1024 + n as u16), ([10, 0, 1, r.below(2) as u8], r.pick(&ports))];
+            let mut ends = [
+                ([10, 0, 0, r.below(3) as u8], 1024 + n as u16),
+                ([10, 0, 1, r.below(2) as u8], r.pick(&ports)),
+            ];
             if r.once_in(12) {
                 ends[1] = ends[0];
             } else if r.once_in(12) {
@@ -163,7 +166,9 @@ impl Talk {
             0 => {
                 from = r.once_in(10) as usize;
                 flags = SYN;
-                self.isn = [0; 2].map(|_| if r.once_in(3) { 0u32.wrapping_sub(r.below(3000) as u32) } else { r.bits() as u32 });
+                self.isn = [0; 2].map(|_| {
+                    if r.once_in(3) { 0u32.wrapping_sub(r.below(3000) as u32) } else { r.bits() as u32 }
+                });
                 self.next = self.isn;
                 self.stage = 1;
             }
@@ -202,7 +207,8 @@ impl Talk {
         }
         if self.stamps {
             self.clock = self.clock.wrapping_add(r.below(20) as u32);
-            let stamp = if r.once_in(calm) { self.clock.wrapping_sub(r.below(5000) as u32) } else { self.clock };
+            let stamp =
+                if r.once_in(calm) { self.clock.wrapping_sub(r.below(5000) as u32) } else { self.clock };
             options.extend([1, 1, 8, 10]);
             options.extend(stamp.to_be_bytes());
             options.extend(r.pick(&[0, self.clock]).to_be_bytes());
@@ -322,7 +328,8 @@ fn dress(r: &mut Random, s: &Segment, dev: u8, shape: Shape) -> Frame {
         }
         if shape.checked {
             // The sum of the inverted bytes might be right by chance.
-            let sum = checksum::tcp_ok(&bytes[14..], bytes[14] & 15, u16::from_be_bytes([bytes[16], bytes[17]]));
+            let sum =
+                checksum::tcp_ok(&bytes[14..], bytes[14] & 15, u16::from_be_bytes([bytes[16], bytes[17]]));
             bytes[l4 + 16] ^= if sum { 0x33 } else { 0 };
         }
     }
@@ -366,7 +373,8 @@ pub fn mangled(r: &mut Random, captured: &[Vec<u8>], packets: usize, calm: usize
                     let most = if r.once_in(4) { bytes.len() } else { bytes.len().min(74) };
                     if most > 0 {
                         let place = r.below(most);
-                        bytes[place] = if r.once_in(2) { r.bits() as u8 } else { bytes[place] ^ 1 << r.below(8) };
+                        bytes[place] =
+                            if r.once_in(2) { r.bits() as u8 } else { bytes[place] ^ 1 << r.below(8) };
                     }
                 }
                 if fix && bytes.len() > 34 {

@@ -157,8 +157,12 @@ pub fn populate(m: &Monitor, t: &mut Token, random: Random, manners: Manners) ->
 /// What must hold when all is over.
 pub fn epilogue(world: &Shared) {
     let mut w = world.lock().unwrap();
-    let left: Vec<String> =
-        w.flows.iter().filter(|(_, s)| !s.exempt && !s.ended()).map(|(id, s)| format!("socket {id}: {s:?}")).collect();
+    let left: Vec<String> = w
+        .flows
+        .iter()
+        .filter(|(_, s)| !s.exempt && !s.ended())
+        .map(|(id, s)| format!("socket {id}: {s:?}"))
+        .collect();
     if !left.is_empty() {
         w.wrong.push(format!("flows that did not end: {left:?}"));
     }
@@ -385,7 +389,12 @@ impl World {
             }
             14 => {
                 let overlap = if self.random.once_in(3) { Overlap::First } else { Overlap::Last };
-                let _ = m.set_overlap(t, sock, side, if self.random.once_in(9) { Err(Errno(22)) } else { Ok(overlap) });
+                let _ = m.set_overlap(
+                    t,
+                    sock,
+                    side,
+                    if self.random.once_in(9) { Err(Errno(22)) } else { Ok(overlap) },
+                );
             }
             15 => self.register(m, t, sock),
             16 => {
@@ -456,7 +465,15 @@ impl World {
     }
 
     fn edit(&mut self, m: &Monitor, t: &mut Token) {
-        let area = self.random.pick(&[Area::Ethernet, Area::Ip, Area::Ip, Area::Tcp, Area::Tcp, Area::Payload, Area::Payload]);
+        let area = self.random.pick(&[
+            Area::Ethernet,
+            Area::Ip,
+            Area::Ip,
+            Area::Tcp,
+            Area::Tcp,
+            Area::Payload,
+            Area::Payload,
+        ]);
         let off = self.random.pick(&[0, 0, 1, 2, 4, 6, 9, 12, 13, 16, 20, 24, 100, usize::MAX]);
         let off = if self.random.once_in(4) { self.random.below(64) } else { off };
         let size = self.random.pick(&[0, 1, 2, 4, 4, 8, 40, 1000, 65536]);
@@ -496,8 +513,7 @@ impl World {
         if event < 4096 && !hook.accepts(event) {
             return;
         }
-        let callback =
-            self.random.once_in(2).then_some(Callback::Native(self.callback[hook_number(hook)]));
+        let callback = self.random.once_in(2).then_some(Callback::Native(self.callback[hook_number(hook)]));
         if callback.is_none() {
             self.exempt(sock);
         }

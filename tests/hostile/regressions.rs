@@ -1,1 +1,0 @@
-//! Packet sequences that once went wrong, by name.
