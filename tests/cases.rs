@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use harness::{Outcome, compile, note, root, run, scratch};
@@ -94,7 +95,10 @@ fn evtrace() -> &'static Path {
 }
 
 fn replay(run_: &Run) -> Outcome {
-    let conf = scratch("cases").join(format!("{}.conf", run_.label));
+    // Tests run side by side: no two write one file.
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let run_number = RUNS.fetch_add(1, Ordering::Relaxed);
+    let conf = scratch("cases").join(format!("{}.{run_number}.conf", run_.label));
     let text = format!(
         "mos {{\n\tforward = 0\n\tmax_concurrency = 1000\n\trmem_size = 8192\n\ttcp_timeout = 30\n\ttcp_tw_interval = {}\n\
          \tnetdev {{\n\t\t{} 0x1\n\t}}\n\tarp_table {{\n\t}}\n\troute_table {{\n\t}}\n}}\n",

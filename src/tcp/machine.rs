@@ -260,9 +260,12 @@ fn synchronise(x: &mut Side, y: &mut Side, ack: u32) -> u16 {
     if !learned {
         return 0;
     }
-    if !y.has(Side::ISS) {
+    if !y.has(Side::SYN_SEEN) && x.state == State::SynSent {
+        // What the peer sent before is no guide to where it began: the acknowledgement is.
+        if !y.has(Side::ISS) || seq::gt(ack, y.snd_max) {
+            y.snd_max = ack;
+        }
         y.iss = ack.wrapping_sub(1);
-        y.snd_max = ack;
         y.una = y.iss;
         y.set(Side::ISS);
     }
