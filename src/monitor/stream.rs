@@ -220,7 +220,6 @@ impl Monitor {
         let len = data.len();
         st.aside = data;
         self.store_bytes(t, id, side, 0, len, len, From::Aside);
-        self.state(t).aside = Vec::new();
         self.remembered_fin(t, id, side)
     }
 
@@ -260,20 +259,33 @@ impl Monitor {
         start: u64,
         captured: usize,
         wire: usize,
-        from: From,
+        mut from: From,
     ) {
         let mut done = 0;
         let mut told = Told::default();
         loop {
             let st = self.state(t);
             let piece = st.store_piece(id, to, start, done..captured, wire, &told, from);
+            if matches!(piece, Piece::WillEvict(_) | Piece::Refused)
+                && let From::Packet(first) = from
+                && st.cur.active
+            {
+                // ERROR's callbacks may edit the packet: what is stored is the packet as it arrived.
+                if !st.put_aside(first..first + captured) {
+                    return;
+                }
+                from = From::Aside;
+            }
             match self.after_piece(t, id, to, piece, &mut told, (captured - done) as u64) {
                 Some(n) => done += n,
-                None => return,
+                None => break,
             }
             if done >= captured {
-                return;
+                break;
             }
+        }
+        if let From::Aside = from {
+            self.state(t).aside = Vec::new();
         }
     }
 
@@ -561,6 +573,19 @@ impl State {
         let found =
             accept(y, cold, start + range.start as u64, bytes, wire.saturating_sub(range.start), told, left);
         self.note_piece(id, to, found)
+    }
+
+    /// Copies bytes of the packet in process to where no callback reaches. `false`: no memory.
+    fn put_aside(&mut self, range: Range<usize>) -> bool {
+        let mut copy = Vec::new();
+        let bytes = self.current_frame().get(range).unwrap_or(&[]);
+        if copy.try_reserve_exact(bytes.len()).is_err() {
+            self.stats.no_memory += 1;
+            return false;
+        }
+        copy.extend_from_slice(bytes);
+        self.aside = copy;
+        true
     }
 
     fn note_piece(&mut self, id: Id, to: usize, found: Found) -> Piece {

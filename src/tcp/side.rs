@@ -157,6 +157,8 @@ impl Side {
         self.irs = isn;
         self.rcv_nxt = isn.wrapping_add(1);
         self.rcv_wraps = 0;
+        // The stream begins anew: no FIN of it has been taken.
+        self.more &= !Side::FIN_TAKEN;
         self.set(Side::IRS);
     }
 
