@@ -240,7 +240,8 @@ fn send_syn(x: &mut Side, s: &Segment) -> u16 {
         x.last_ack = s.ack;
         x.set(Side::ACKED);
     }
-    if !s.has(ACK) && x.state < State::SynSent {
+    // A host that closed again sends no first SYN: an old one of its connection comes late.
+    if fresh && !s.has(ACK) && x.state < State::SynSent {
         x.state = State::SynSent;
         return ev::START | ev::STATE;
     }

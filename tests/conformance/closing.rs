@@ -245,6 +245,7 @@ fn c83_time_wait() {
     assert_eq!(lab.states(), "TIME_WAIT/CLOSED");
     lab.until(2999).gives("");
     lab.until(3000).gives("KILL(c,v)");
+    assert_eq!((lab.stats().flows_ended, lab.stats().flows_timed_out), (1, 0), "it was not silent");
 }
 
 #[test]
@@ -255,6 +256,13 @@ fn d2_an_old_syn_opens_no_closed_side_again() {
     lab.packet(syn()).gives("sc.PKT | rv.PKT");
     assert_eq!(lab.states(), "TIME_WAIT/CLOSED");
     lab.until(2000).gives("KILL(c,v)");
+
+    // The client's own side is the closed one when the server closes first.
+    let mut lab = Lab::established_with(|mos| mos.tcp_tw_interval = 2);
+    lab.feed([s(F | A, 0), c(A, 0).acks(1), c(F | A, 0).acks(1), s(A, 1).acks(1)]);
+    assert_eq!(lab.states(), "CLOSED/TIME_WAIT");
+    lab.packet(syn()).gives("sc.PKT | rv.PKT");
+    assert_eq!(lab.states(), "CLOSED/TIME_WAIT");
 }
 
 #[test]
