@@ -98,6 +98,12 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Whether there never was a value.
+    #[inline]
+    pub fn is_unused(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
     /// Bytes reserved.
     pub fn allocated_bytes(&self) -> usize {
         self.chunks.capacity() * size_of::<Vec<Slot<T>>>() + self.chunks.len() * CHUNK * size_of::<Slot<T>>()
@@ -123,6 +129,7 @@ mod tests {
     fn numbers_are_reused_and_values_stay() {
         let mut slab = Slab::new();
         assert_eq!((slab.get(0), slab.get(END), slab.allocated_bytes()), (None, None, 0));
+        assert!(slab.is_unused());
         for i in 0..1000u32 {
             assert_eq!(slab.insert(vec![i]), Ok(i));
         }

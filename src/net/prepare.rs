@@ -118,6 +118,10 @@ pub fn batch(st: &mut State, verify: bool) {
             flows.prefetch(p.hint, 2);
         }
     }
+    if cold.is_unused() {
+        // No side keeps bytes.
+        return;
+    }
     for p in prepared.iter() {
         if p.seg.len > 0
             && let Some(flow) = flows.at(p.hint)
