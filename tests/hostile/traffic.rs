@@ -320,7 +320,8 @@ fn dress(r: &mut Random, s: &Segment, dev: u8, shape: Shape) -> Frame {
         bytes[20..22].copy_from_slice(&r.pick(&[0x2000u16, 0x2001, 1, 0x1fff, 0x8000]).to_be_bytes());
         sums(&mut bytes);
     }
-    if r.once_in(calm) {
+    let inverted = r.once_in(calm);
+    if inverted {
         // Whoever reads these bytes did not verify.
         bytes[l4 + 16] ^= 0x55;
         for b in bytes.iter_mut().skip(l4 + 60) {
@@ -344,6 +345,10 @@ fn dress(r: &mut Random, s: &Segment, dev: u8, shape: Shape) -> Frame {
         bytes[12..14].copy_from_slice(&r.pick(&[[0x86, 0xdd], [8, 6], [0x81, 0], [0, 0]]));
     }
     let mut wire_len = bytes.len() as u32;
+    // The checksum of a frame that was cut, or says so, cannot be verified: inverted bytes must stay whole to be refused.
+    if inverted && shape.checked {
+        return Frame { dev, wire_len, bytes };
+    }
     if r.once_in(calm) {
         bytes.truncate(r.below(bytes.len() + 1));
         wire_len = if r.once_in(4) { bytes.len() as u32 } else { wire_len };
