@@ -198,6 +198,13 @@ impl Replay {
         self.settle().map(|front| self.now_ns.max(front.ts_ns))
     }
 
+    /// Whether the iteration that just ended was cut by the burst limit: more packets of its tick wait. May move a window: no
+    /// frame is valid afterwards.
+    pub fn more_of_tick(&mut self) -> bool {
+        let last = self.tick_last;
+        !self.open && self.settle().is_some_and(|next| next.ts_ns <= last)
+    }
+
     /// The bytes of a frame of the last batch, from its Ethernet header on; empty when it is no longer valid.
     #[inline]
     pub fn frame_bytes(&self, frame: &RxFrame) -> &[u8] {
@@ -507,6 +514,20 @@ mod tests {
 
     fn times(iterations: &Iterations) -> Vec<(u64, usize)> {
         iterations.iter().map(|(t, f)| (*t, f.len())).collect()
+    }
+
+    #[test]
+    fn a_full_burst_says_that_more_of_its_tick_waits() {
+        let file = [capture(&[5_000_000, 5_100_000, 5_200_000, 9_000_000], 1, 60)];
+        let mut replay = replay(&file, Preload::Whole, 1, 2, 1);
+        let mut out = Vec::new();
+        let mut waits = Vec::new();
+        while let Fill::Batch { ends_iteration, .. } = replay.fill(&mut out) {
+            if ends_iteration {
+                waits.push((out.len(), replay.more_of_tick()));
+            }
+        }
+        assert_eq!(waits, [(2, true), (1, false), (1, false)]);
     }
 
     #[test]

@@ -124,6 +124,14 @@ impl Source {
         }
     }
 
+    /// Whether the input had more packets than the iteration that just ended took (a full burst, D5).
+    pub fn more_waits(&mut self) -> bool {
+        match &mut self.input {
+            Input::Replay(replay, ..) => replay.more_of_tick(),
+            Input::None | Input::Script(_) => false,
+        }
+    }
+
     /// Replaces `out` by the next packets.
     pub fn fill(&mut self, out: &mut Vec<RxFrame>) -> Fill {
         out.clear();

@@ -151,6 +151,8 @@ pub struct State {
     pub has_stream: bool,
     /// Whether a RAW listener exists.
     pub has_raw: bool,
+    /// The iteration that ends was a full burst: what fills a hole may still be waiting to be read (D5).
+    pub more_waits: bool,
     /// Sides to look at when the iteration ends.
     pub due: VecDeque<(Id, u8)>,
     /// Node whose filter or callback is running: who may raise.
@@ -203,6 +205,7 @@ impl Monitor {
                 views_epoch: 0,
                 has_stream: false,
                 has_raw: false,
+                more_waits: false,
                 due: VecDeque::new(),
                 raising: None,
                 raised: Vec::new(),

@@ -449,7 +449,11 @@ impl Monitor {
             let Some(flow) = st.flows.get_mut(id) else { continue };
             flow.sides[side].clear(Side::QUEUED);
             if flow.sides[side].more & Side::SKIP_DUE != 0 {
-                self.skip_acknowledged(t, id, side);
+                if st.more_waits {
+                    st.look_later(id, side);
+                } else {
+                    self.skip_acknowledged(t, id, side);
+                }
             }
             self.deliver(t, id, side);
         }

@@ -234,6 +234,8 @@ pub fn round(m: &Monitor, t: &mut Token, between: &mut bool) -> Round {
     m.packets(t);
     *between = ends_iteration;
     if ends_iteration {
+        let st = m.state(t);
+        st.more_waits = st.io.more_waits();
         m.end_iteration(t);
     }
     Round::Packets
