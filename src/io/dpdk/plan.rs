@@ -1,6 +1,6 @@
 //! What a port can do → how it is set up. Every feature is used only where the port's driver offers it.
 
-use crate::net::rss::Rss;
+use crate::wire::rss::Rss;
 use dpdk_sys as sys;
 
 /// Descriptors of a ring where the driver does not say what suits it.
@@ -189,7 +189,7 @@ fn is_exact(rss: &Rss, table: &[u16], queues: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::rss::RssForm;
+    use crate::wire::rss::RssForm;
 
     fn nic() -> Abilities {
         Abilities {

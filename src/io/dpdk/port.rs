@@ -5,7 +5,7 @@ use super::plan::{Abilities, Plan, plan};
 use super::queue::{Queue, TxQueue};
 use super::{Arguments, eal, reason};
 use crate::io::device::{Device, LivePort, PortInfo, Queues};
-use crate::net::rss::Rss;
+use crate::wire::rss::{Rss, RssForm};
 use dpdk_sys as sys;
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_rss_reta_entry64, rte_eth_stats, rte_mempool};
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ pub struct Port {
     id: u16,
     info: PortInfo,
     options: Options,
-    rss: Rss,
+    form: RssForm,
     running: Mutex<Weak<Running>>,
 }
 
@@ -52,22 +52,13 @@ unsafe impl Send for Pool {}
 
 static OPENED: Mutex<Opened> = Mutex::new(Opened { ports: Vec::new(), pools: Vec::new() });
 
-/// Begins EAL if need be, and finds the ports of these names.
+/// Begins EAL if need be, and finds the port of this name.
 ///
 /// # Errors
 /// A line that names the device and says what was expected.
-pub fn open(
-    names: &[String],
-    arguments: &Arguments,
-    options: Options,
-    rss: impl Fn(&str) -> Rss,
-) -> Result<Vec<Port>, String> {
+pub fn open(name: &str, arguments: &Arguments, options: Options) -> Result<Box<dyn LivePort>, String> {
     eal::begin(arguments)?;
-    let ids = names.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
-    // The map of D21 depends on what drives the first port.
-    let first = ids.first().map(|&id| abilities(id)).transpose()?;
-    let rss = rss(first.as_ref().map_or("", |(can, _)| can.driver.as_str()));
-    names.iter().zip(ids).map(|(name, id)| Port::new(name, id, options, rss)).collect()
+    Ok(Box::new(Port::new(name, find(name)?, options)?))
 }
 
 /// The port number of a name.
@@ -159,10 +150,12 @@ fn abilities(id: u16) -> Result<(Abilities, rte_eth_dev_info), String> {
 }
 
 impl Port {
-    fn new(name: &str, id: u16, options: Options, rss: Rss) -> Result<Self, String> {
+    fn new(name: &str, id: u16, options: Options) -> Result<Self, String> {
         let (can, _) = abilities(id)?;
-        let plan =
-            plan(&can, &rss, 1, 1, options.mtu, options.stamps).map_err(|what| wanted(name, &what))?;
+        // The map of the C library (D21).
+        let form = if can.driver == "net_i40e" { RssForm::Wide } else { RssForm::Narrow };
+        let plan = plan(&can, &Rss::new(form), 1, 1, options.mtu, options.stamps)
+            .map_err(|what| wanted(name, &what))?;
         let mut mac = sys::rte_ether_addr::default();
         // SAFETY: EAL is up; `mac` lives through the call.
         unsafe { sys::rte_eth_macaddr_get(id, &mut mac) };
@@ -171,13 +164,13 @@ impl Port {
         if !opened.ports.contains(&id) {
             opened.ports.push(id);
         }
-        Ok(Port { name: name.to_owned(), id, info, options, rss, running: Mutex::new(Weak::new()) })
+        Ok(Port { name: name.to_owned(), id, info, options, form, running: Mutex::new(Weak::new()) })
     }
 
     /// Sets the port up and starts it.
-    fn start(&self, receivers: usize, cores: usize) -> Result<(Running, Plan), String> {
+    fn start(&self, receivers: usize, cores: usize, rss: &Rss) -> Result<Running, String> {
         let (can, info) = abilities(self.id)?;
-        let mut plan = plan(&can, &self.rss, receivers, cores, self.options.mtu, self.options.stamps)
+        let mut plan = plan(&can, rss, receivers, cores, self.options.mtu, self.options.stamps)
             .map_err(|what| wanted(&self.name, &what))?;
         if let Err(why) = self.configure(&plan) {
             // A driver may refuse a key it says it takes, or several queues.
@@ -215,7 +208,7 @@ impl Port {
             }
             self.check("it cannot be started", sys::rte_eth_dev_start(self.id))?;
         }
-        let running = Running { id: self.id, pool: pool.pool, before: stats(self.id) };
+        let before = stats(self.id);
         self.promiscuous();
         if plan.spread.as_ref().is_some_and(|s| s.exact) && !self.write_table(&plan) {
             plan.spread.iter_mut().for_each(|s| s.exact = false);
@@ -231,7 +224,9 @@ impl Port {
             plan.tx_ring,
             plan.mtu
         );
-        Ok((running, plan))
+        let shared = cores > usize::from(plan.tx_queues);
+        let tx = (0..plan.tx_queues).map(|queue| Arc::new(TxQueue::new(self.id, queue, shared))).collect();
+        Ok(Running { id: self.id, pool: pool.pool, plan, tx, shares: (receivers, cores), rss: *rss, before })
     }
 
     fn configure(&self, plan: &Plan) -> Result<(), String> {
@@ -303,19 +298,27 @@ impl LivePort for Port {
         self.info
     }
 
-    fn queues(&self, receives: &[bool]) -> Result<Queues, String> {
-        let mut current = self.running.lock();
-        if current.strong_count() > 0 {
-            return Err(format!("device '{}' is still in use by contexts made before", self.name));
-        }
+    fn rss_form(&self) -> RssForm {
+        self.form
+    }
+
+    fn queues(&self, receives: &[bool], rss: Rss) -> Result<Queues, String> {
         let receivers = receives.iter().filter(|&&r| r).count();
-        let (running, plan) = self.start(receivers, receives.len())?;
-        let running = Arc::new(running);
+        let mut current = self.running.lock();
+        let running = match current.upgrade() {
+            // A port that runs cannot be set up anew; with the same shares it need not be.
+            Some(running) if running.shares == (receivers, receives.len()) && running.rss == rss => running,
+            Some(_) => {
+                return Err(format!(
+                    "device '{}' is in use by contexts that were made for other cores: end them first",
+                    self.name
+                ));
+            }
+            None => Arc::new(self.start(receivers, receives.len(), &rss)?),
+        };
         *current = Arc::downgrade(&running);
 
-        let shared = receives.len() > usize::from(plan.tx_queues);
-        let tx: Vec<Arc<TxQueue>> =
-            (0..plan.tx_queues).map(|queue| Arc::new(TxQueue::new(self.id, queue, shared))).collect();
+        let plan = &running.plan;
         let mut rank = 0;
         let devices = receives.iter().enumerate().map(|(core, &receives)| {
             // Queue n belongs to the n-th core that receives; if there are more, the cores take turns.
@@ -325,11 +328,12 @@ impl LivePort for Port {
             } else {
                 Vec::new()
             };
-            let tx = tx[core % tx.len()].clone();
-            Box::new(Queue::new(running.clone(), &plan, queues, tx, core == 0)) as Box<dyn Device>
+            let tx = running.tx[core % running.tx.len()].clone();
+            Box::new(Queue::new(running.clone(), queues, tx, core == 0)) as Box<dyn Device>
         });
         let devices = devices.collect();
-        let split = receivers <= 1 || plan.spread.is_some_and(|s| s.exact && usize::from(plan.rx_queues) == receivers);
+        let each_its_own = usize::from(plan.rx_queues) == receivers;
+        let split = receivers <= 1 || (each_its_own && plan.spread.as_ref().is_some_and(|s| s.exact));
         Ok(Queues { devices, split })
     }
 }
@@ -340,6 +344,12 @@ pub(super) struct Running {
     pub id: u16,
     /// Where its packets come from.
     pub pool: *mut rte_mempool,
+    /// How it was set up.
+    pub plan: Plan,
+    tx: Vec<Arc<TxQueue>>,
+    /// For so many cores that receive, and that send.
+    shares: (usize, usize),
+    rss: Rss,
     before: rte_eth_stats,
 }
 

@@ -1,7 +1,6 @@
 //! A core's queues of a DPDK port. A received packet is read where the device put it, and sent on as it is; only a frame that
 //! came in several pieces is read from a copy.
 
-use super::plan::Plan;
 use super::port::Running;
 use super::{eal, thread};
 use crate::io::device::{
@@ -108,7 +107,8 @@ pub(super) struct Queue {
 unsafe impl Send for Queue {}
 
 impl Queue {
-    pub fn new(running: Arc<Running>, plan: &Plan, rx: Vec<u16>, tx: Arc<TxQueue>, first: bool) -> Self {
+    pub fn new(running: Arc<Running>, rx: Vec<u16>, tx: Arc<TxQueue>, first: bool) -> Self {
+        let plan = &running.plan;
         // SAFETY: EAL is up; the names are C strings.
         let (offset, bit) = unsafe {
             (
@@ -122,7 +122,6 @@ impl Queue {
             false => shim_stamp { offset: -1, flag: 0 },
         };
         Queue {
-            running,
             rx,
             turn: 0,
             tx,
@@ -138,6 +137,7 @@ impl Queue {
             whole: Vec::new(),
             waiting: Vec::with_capacity(WAITING),
             stalled: None,
+            running,
         }
     }
 
@@ -228,19 +228,20 @@ fn piece_together<'w>(whole: &'w mut Vec<Vec<u8>>, n: usize, p: &shim_packet) ->
 // gives it away; frames put together stay until the next `receive` (growing `whole` moves none of them). Nothing here
 // writes to a packet of the burst.
 unsafe impl Device for Queue {
-    fn receive(&mut self, out: &mut Vec<RxView>) {
+    fn receive(&mut self, most: usize, out: &mut Vec<RxView>) {
         self.end_burst();
         thread::enter();
         let mut packets = [shim_packet::default(); BURST];
+        let most = most.min(BURST);
         let mut got = 0;
         for n in 0..self.rx.len() {
             let queue = self.rx[(self.turn + n) % self.rx.len()];
-            let rest = &mut packets[got..];
+            let rest = &mut packets[got..most];
             // SAFETY: the port is started, and the queue is this core's alone; `rest` has room for as many as are asked for.
             got += usize::from(unsafe {
                 sys::shim_rx(self.running.id, queue, &self.stamp, rest.as_mut_ptr(), rest.len() as u16)
             });
-            if got == BURST {
+            if got == most {
                 break;
             }
         }
