@@ -203,7 +203,7 @@ fn no_wake_up_is_lost() {
         while over.load(Ordering::Acquire) < 3 * PAIRS as u32 {
             thread::sleep(Duration::from_millis(1));
             // Half of the time without, so that a lost wake-up is not helped along.
-            if begin.elapsed().as_millis() / 20 % 2 == 0 {
+            if (begin.elapsed().as_millis() / 20).is_multiple_of(2) {
                 c.waits.interrupt();
             }
             if begin.elapsed() > Duration::from_secs(30) {
