@@ -1,11 +1,13 @@
-//! A context: one core's monitor, its lock, its thread, and its life from creation to the last callback (§3 of
+//! A context: one core's monitor and end-host sockets, its lock, its thread, and its life from creation to the last callback (§3 of
 //! endpoint-io.md, D14, D18).
 
 use super::core_loop;
 use super::enter;
 use super::registry;
 use super::sync::{Baton, Condvar, Mutex};
+use super::wait::Waits;
 use crate::config::Config;
+use crate::endpoint::Endpoint;
 use crate::flow::hash::FlowHash;
 use crate::io::source::{PortCounters, Source};
 use crate::monitor::state::ForeignCalls;
@@ -22,6 +24,10 @@ pub struct Context {
     pub core: usize,
     /// The monitor.
     pub monitor: Monitor,
+    /// The end-host sockets.
+    pub endpoint: Endpoint,
+    /// The threads that wait for those.
+    pub waits: Waits,
     /// The core's lock.
     pub baton: Baton,
     /// The configuration it was made with.
@@ -84,6 +90,8 @@ impl Context {
         Context {
             core,
             monitor: Monitor::new(registry::handle(core), settings, foreign, hasher, source),
+            endpoint: Endpoint::default(),
+            waits: Waits::default(),
             baton: Baton::default(),
             config,
             creator: enter::thread_number(),
@@ -154,10 +162,17 @@ impl Context {
         *self.last_setup.lock() = Some(Instant::now());
     }
 
+    /// Asks the core to end; who waits for its sockets gets EINTR.
+    pub fn request_stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.waits.wake_all();
+    }
+
     /// The core's last callback has run.
     pub fn finish(&self) {
         *self.finished.lock() = true;
         self.finished_changed.notify_all();
+        self.waits.wake_all();
     }
 
     /// Waits for the last callback and for the thread.
@@ -192,7 +207,7 @@ pub fn app_join(context: &Arc<Context>) {
 /// `mtcp_destroy_context` from outside the core: ends it, waits, frees it.
 pub fn destroy(context: &Arc<Context>) {
     let _inside = enter::Inside::enter();
-    context.stop.store(true, Ordering::Release);
+    context.request_stop();
     context.join();
     registry::remove(context);
 }

@@ -15,3 +15,4 @@ pub mod report;
 #[allow(unsafe_code)]
 pub mod signals;
 pub mod sync;
+pub mod wait;
