@@ -243,10 +243,19 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_form_fits_a_wide_table_only() {
-        for (reta_size, exact) in [(512, true), (128, false)] {
-            let spread = of(&Abilities { reta_size, ..nic() }, RssForm::Wide, 3).spread.expect("several");
-            assert_eq!(spread.exact, exact);
+    fn a_table_too_small_to_tell_hashes_apart_is_not_trusted() {
+        // Under the original's key there are 64 hashes, which six bits tell apart; under the fair one 2^16.
+        for (form, reta_size, exact) in [
+            (RssForm::Wide, 512, true),
+            (RssForm::Wide, 64, true),
+            (RssForm::Wide, 32, false),
+            (RssForm::Narrow, 64, true),
+            (RssForm::Narrow, 32, false),
+            (RssForm::Fair, 128, true),
+            (RssForm::Fair, 64, false),
+        ] {
+            let spread = of(&Abilities { reta_size, ..nic() }, form, 3).spread.expect("several");
+            assert_eq!(spread.exact, exact, "{form:?}, {reta_size} entries");
         }
     }
 
@@ -256,7 +265,7 @@ mod tests {
             Abilities { rss_types: sys::SHIM_RSS_IP, ..nic() },
             Abilities { key_len: 0, ..nic() },
             Abilities { reta_size: 0, ..nic() },
-            Abilities { reta_size: 64, ..nic() },
+            Abilities { reta_size: 100, ..nic() },
             Abilities { driver: "net_null".into(), ..nic() },
         ];
         for can in cannot {

@@ -76,7 +76,8 @@ fn find(name: &str) -> Result<u16, String> {
         });
     }
     let mut id = 0;
-    let c_name = CString::new(name).map_err(|_| format!("device '{name}': a name without NUL was expected"))?;
+    let c_name =
+        CString::new(name).map_err(|_| format!("device '{name}': a name without NUL was expected"))?;
     // SAFETY: EAL is up; the name is a C string, `id` lives through the call.
     match unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) } {
         0 => Ok(id),
@@ -182,15 +183,15 @@ impl Port {
             self.configure(&plan)?;
         }
         // SAFETY: EAL is up, the port configured and not started.
-        let code = unsafe {
-            sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut plan.rx_ring, &mut plan.tx_ring)
-        };
+        let code =
+            unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut plan.rx_ring, &mut plan.tx_ring) };
         if code != 0 && code != -libc::ENOTSUP {
             return Err(self.failed("no ring sizes to suit it", code));
         }
         // SAFETY: EAL is up.
         let socket = unsafe { sys::rte_eth_dev_socket_id(self.id) };
-        let pool = pool_for(self.id, &plan, socket).map_err(|why| format!("device '{}': {why}", self.name))?;
+        let pool =
+            pool_for(self.id, &plan, socket).map_err(|why| format!("device '{}': {why}", self.name))?;
         let (mut rx, mut tx) = (info.default_rxconf, info.default_txconf);
         rx.offloads = plan.rx_offloads;
         tx.offloads = plan.tx_offloads;
@@ -397,7 +398,8 @@ fn pool_for(port: u16, plan: &Plan, socket: i32) -> Result<Pool, String> {
     let mut packets = plan.packets;
     loop {
         // SAFETY: EAL is up; the name lives through the call.
-        let pool = unsafe { sys::rte_pktmbuf_pool_create(name.as_ptr(), packets, 256, 0, plan.buffer, socket) };
+        let pool =
+            unsafe { sys::rte_pktmbuf_pool_create(name.as_ptr(), packets, 256, 0, plan.buffer, socket) };
         if !pool.is_null() {
             let pool = Pool { pool, port, packets: plan.packets, buffer: plan.buffer };
             opened.pools.push(pool);

@@ -3,9 +3,7 @@
 
 use super::port::Running;
 use super::{eal, thread};
-use crate::io::device::{
-    BURST, Device, DeviceCounters, Driver, Flushed, Native, Queued, RxView, Vouch,
-};
+use crate::io::device::{BURST, Device, DeviceCounters, Driver, Flushed, Native, Queued, RxView, Vouch};
 use dpdk_sys as sys;
 use dpdk_sys::{rte_mbuf, shim_packet, shim_stamp};
 use parking_lot::Mutex;
@@ -289,7 +287,10 @@ unsafe impl Device for Queue {
             }
         };
         // SAFETY: the packet is ours.
-        let there = unsafe { sys::shim_shorten(packet, len as u32); sys::shim_len(packet) };
+        let there = unsafe {
+            sys::shim_shorten(packet, len as u32);
+            sys::shim_len(packet)
+        };
         let answer = match self.sendable(there as usize) {
             false => Queued::Never,
             true if !self.make_room() => Queued::Full,
