@@ -9,10 +9,16 @@ const DESCRIPTORS: u16 = 1024;
 const ROOM: u32 = 2048;
 /// Most queues of a port whose driver spreads packets by a rule of its own: all of them must be read.
 const MOST_OWN_QUEUES: u16 = 64;
-/// Most packets a core's burst, transmit queue and pool caches hold, and of the ring that leads to another core.
-const IN_FLIGHT: u32 = 64 + 512 + 768 + 1024;
+/// Most packets that a core's burst, transmit queue and pool caches hold.
+const IN_FLIGHT: u32 = 64 + 512 + 768;
+/// Packets on their way to another core, where a core's ring is long.
+const HANDED: u32 = 2048;
 /// Drivers whose frames may come from this machine's own TCP.
 const LOCAL: [&str; 5] = ["net_af_packet", "net_af_xdp", "net_tap", "net_virtio", "net_virtio_user"];
+/// What net_pcap sends whole (`RTE_ETHER_MAX_JUMBO_FRAME_LEN`): longer frames it cuts or drops silently.
+const PCAP_LONGEST: u32 = 0x3f00;
+/// Most buffers of a frame: 64 KiB fit.
+const MOST_PIECES: u16 = 40;
 /// Two VLAN tags, which count neither for the MTU nor as overhead.
 const TAGS: u32 = 8;
 
@@ -60,6 +66,8 @@ pub(super) struct Plan {
     pub mtu: u16,
     /// Longest frame that is sent.
     pub longest: u32,
+    /// Most buffers that a sent frame lies in.
+    pub pieces: u16,
     /// Bytes of a packet buffer, headroom included.
     pub buffer: u16,
     /// Packets in the pool.
@@ -113,18 +121,23 @@ pub(super) fn plan(
     // Twice the transmit rings: the packets of this port leave by another, of about the same size.
     let rings = u32::from(rx_queues) * u32::from(rx_ring) + 2 * u32::from(tx_queues) * u32::from(tx_ring);
     // A pool of 2^n - 1 wastes no memory (`rte_mempool_create`).
-    let packets = (rings + cores as u32 * IN_FLIGHT).next_power_of_two() - 1;
-    // Reading whole captures, net_pcap gives and takes frames of any length.
-    let longest = if can.driver == "net_pcap" { u32::from(u16::MAX) } else { frame - 4 };
+    let handed = if cores > 1 { HANDED } else { 0 };
+    let packets = (rings + cores as u32 * (IN_FLIGHT + handed)).next_power_of_two() - 1;
+    let tx_offloads = can.tx_offloads & sys::SHIM_TX_OFFLOAD_MULTI_SEGS;
+    // net_pcap gives and takes long frames in pieces, whatever it says its MTU and offloads are.
+    let capture = can.driver == "net_pcap";
+    let longest = if capture { PCAP_LONGEST } else { frame - 4 };
+    let pieces = if capture || tx_offloads != 0 { MOST_PIECES } else { 1 };
     Ok(Plan {
         rx_queues,
         tx_queues,
         rx_ring,
         tx_ring,
         rx_offloads,
-        tx_offloads: can.tx_offloads & sys::SHIM_TX_OFFLOAD_MULTI_SEGS,
+        tx_offloads,
         mtu,
         longest,
+        pieces,
         buffer: (room + u32::from(sys::SHIM_HEADROOM)) as u16,
         packets,
         spread: (rx_queues > 1 && !own_rule).then(|| spread(can, rss, rx_queues)),

@@ -227,7 +227,7 @@ impl Port {
         );
         let shared = cores > usize::from(plan.tx_queues);
         let tx = (0..plan.tx_queues).map(|queue| Arc::new(TxQueue::new(self.id, queue, shared))).collect();
-        Ok(Running { id: self.id, pool: pool.pool, plan, tx, shares: (receivers, cores), rss: *rss, before })
+        Ok(Running { id: self.id, pool: pool.pool, plan, tx, before })
     }
 
     fn configure(&self, plan: &Plan) -> Result<(), String> {
@@ -306,17 +306,10 @@ impl LivePort for Port {
     fn queues(&self, receives: &[bool], rss: Rss) -> Result<Queues, String> {
         let receivers = receives.iter().filter(|&&r| r).count();
         let mut current = self.running.lock();
-        let running = match current.upgrade() {
-            // A port that runs cannot be set up anew; with the same shares it need not be.
-            Some(running) if running.shares == (receivers, receives.len()) && running.rss == rss => running,
-            Some(_) => {
-                return Err(format!(
-                    "device '{}' is in use by contexts that were made for other cores: end them first",
-                    self.name
-                ));
-            }
-            None => Arc::new(self.start(receivers, receives.len(), &rss)?),
-        };
+        if current.strong_count() > 0 {
+            return Err(format!("device '{}' is in use: its contexts must end first", self.name));
+        }
+        let running = Arc::new(self.start(receivers, receives.len(), &rss)?);
         *current = Arc::downgrade(&running);
 
         let plan = &running.plan;
@@ -333,8 +326,9 @@ impl LivePort for Port {
             Box::new(Queue::new(running.clone(), queues, tx, core == 0)) as Box<dyn Device>
         });
         let devices = devices.collect();
-        let each_its_own = usize::from(plan.rx_queues) == receivers;
-        let split = receivers <= 1 || (each_its_own && plan.spread.as_ref().is_some_and(|s| s.exact));
+        // The map of D21 is over all cores: where some do not receive, their flows come to others.
+        let all_receive = usize::from(plan.rx_queues) == receives.len() && receivers == receives.len();
+        let split = receives.len() == 1 || (all_receive && plan.spread.as_ref().is_some_and(|s| s.exact));
         Ok(Queues { devices, split })
     }
 }
@@ -348,9 +342,6 @@ pub(super) struct Running {
     /// How it was set up.
     pub plan: Plan,
     tx: Vec<Arc<TxQueue>>,
-    /// For so many cores that receive, and that send.
-    shares: (usize, usize),
-    rss: Rss,
     before: rte_eth_stats,
 }
 

@@ -129,7 +129,7 @@ impl Queue {
             stamp_ns: plan.stamp_ns.into(),
             longest: plan.longest as usize,
             room: usize::from(plan.buffer - sys::SHIM_HEADROOM),
-            most_pieces: if plan.tx_offloads & sys::SHIM_TX_OFFLOAD_MULTI_SEGS != 0 { 255 } else { 1 },
+            most_pieces: plan.pieces,
             burst: Vec::with_capacity(BURST),
             pieced: Vec::with_capacity(BURST),
             whole: Vec::new(),
@@ -231,6 +231,9 @@ unsafe impl Device for Queue {
         thread::enter();
         let mut packets = [shim_packet::default(); BURST];
         let most = most.min(BURST);
+        if most == 0 {
+            return;
+        }
         let mut got = 0;
         for n in 0..self.rx.len() {
             let queue = self.rx[(self.turn + n) % self.rx.len()];
