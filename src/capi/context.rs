@@ -171,7 +171,7 @@ entry! {
         };
         if enter::in_library() {
             context.free_at_end.store(true, Ordering::Release);
-            context.stop.store(true, Ordering::Release);
+            context.request_stop();
         } else {
             context::destroy(&context);
         }

@@ -119,7 +119,11 @@ pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -
             let _held = context.baton.take();
             // SAFETY: this thread took the lock a line ago, and has no other token for this core.
             let mut token = unsafe { Token::new() };
-            call(&context, &mut token)
+            context.tell_time();
+            let result = call(&context, &mut token);
+            // What it queued leaves in the next round.
+            context.sleeper.wake();
+            result
         }
     }
 }
@@ -150,7 +154,11 @@ fn reach<R>(cpu: i32, gone: Gone, must_live: bool, call: impl FnOnce(&Context) -
         Ok(From::Callback(context)) => leave_callout(context, || call(context)),
         Ok(From::Outside) => {
             let _inside = Inside::enter();
-            call(&*found()?)
+            let context = found()?;
+            context.tell_time();
+            let result = call(&context);
+            context.sleeper.wake();
+            result
         }
         Err(e) => match caller() {
             // From a callback, about another core.

@@ -77,7 +77,7 @@ fn serve(mut pipe: File, call: fn(usize, i32)) {
         match HANDLER.load(Ordering::Acquire) {
             libc::SIG_DFL => {
                 for context in registry::all() {
-                    context.stop.store(true, Ordering::Release);
+                    context.request_stop();
                 }
             }
             libc::SIG_IGN => {}
