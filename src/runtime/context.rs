@@ -1,4 +1,4 @@
-//! A context: one core's monitor, its lock, its thread, and its life from creation to the last callback (§3 of
+//! A context: one core's monitor and end-host sockets, its lock, its thread, and its life from creation to the last callback (§3 of
 //! endpoint-io.md, D14, D18).
 
 use super::core_loop;
@@ -7,7 +7,9 @@ use super::live_loop::Poller;
 use super::registry;
 use super::sleep::Sleeper;
 use super::sync::{Baton, Condvar, Mutex};
+use super::wait::Waits;
 use crate::config::Config;
+use crate::endpoint::Endpoint;
 use crate::flow::hash::FlowHash;
 use crate::io::clock;
 use crate::io::source::{PortCounters, Source};
@@ -25,6 +27,10 @@ pub struct Context {
     pub core: usize,
     /// The monitor.
     pub monitor: Monitor,
+    /// The end-host sockets.
+    pub endpoint: Endpoint,
+    /// The threads that wait for those.
+    pub waits: Waits,
     /// The core's lock.
     pub baton: Baton,
     /// Live: who holds it polls the core.
@@ -98,6 +104,8 @@ impl Context {
         Context {
             core,
             monitor,
+            endpoint: Endpoint::default(),
+            waits: Waits::default(),
             baton: Baton::default(),
             poller: Mutex::new(Poller::new(config.mos.stat_print.clone())),
             sleeper: Sleeper::default(),
@@ -179,8 +187,8 @@ impl Context {
         }
     }
 
-    /// Asks the core to end.
-    pub fn request_stop(&self) {
+    /// Asks the core to end, without a lock.
+    pub fn stop_soon(&self) {
         self.stop.store(true, Ordering::Release);
         self.sleeper.wake();
     }
@@ -207,10 +215,17 @@ impl Context {
         *self.last_setup.lock() = Some(Instant::now());
     }
 
+    /// Asks the core to end; who waits for its sockets gets EINTR.
+    pub fn request_stop(&self) {
+        self.stop_soon();
+        self.waits.wake_all();
+    }
+
     /// The core's last callback has run.
     pub fn finish(&self) {
         *self.finished.lock() = true;
         self.finished_changed.notify_all();
+        self.waits.wake_all();
     }
 
     /// Waits for the last callback and for the thread.

@@ -73,7 +73,10 @@ pub(crate) fn with_token<R>(context: &Context, work: impl FnOnce(&mut Token) -> 
 /// As [`with_token`]; a panic ends the flow in process and is counted. `None`: it panicked.
 pub(super) fn guarded<R>(context: &Context, work: impl FnOnce(&mut Token) -> R) -> Option<R> {
     with_token(context, |t| match catch_unwind(AssertUnwindSafe(|| work(t))) {
-        Ok(result) => Some(result),
+        Ok(result) => {
+            context.waits.deliver(context, t);
+            Some(result)
+        }
         Err(_) => {
             let m = &context.monitor;
             m.in_callout.store(false, Ordering::Relaxed);

@@ -5,11 +5,13 @@
 
 use super::context::Context;
 use super::registry;
+use super::wait::{self, Look};
 use crate::flow::token::Token;
 use crate::monitor::{Errno, Result};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use std::time::Instant;
 
 thread_local! {
     /// The context whose round this thread is running.
@@ -121,9 +123,31 @@ pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -
             let mut token = unsafe { Token::new() };
             context.tell_time();
             let result = call(&context, &mut token);
+            context.waits.deliver(&context, &mut token);
             // What it queued leaves in the next round.
             context.sleeper.wake();
             result
+        }
+    }
+}
+
+/// Looks at end-host socket `sock` until it is done, an error, or `until`; see [`wait::wait`]. From a callback it looks once.
+pub fn waiting<R>(
+    cpu: i32,
+    gone: Gone,
+    sock: i32,
+    until: Option<Instant>,
+    mut look: impl FnMut(&Context, &mut Token) -> Result<Look<R>>,
+) -> Result<Option<R>> {
+    check_cpu(cpu).map_err(|e| gone.unwrap_or(e))?;
+    match from(cpu)? {
+        From::Callback(context) => inside(context, |c, t| match look(c, t)? {
+            Look::Done(result) => Ok(Some(result)),
+            Look::Later => Ok(None),
+        }),
+        From::Outside => {
+            let _inside = Inside::enter();
+            wait::wait(&*alive(cpu)?, u32::try_from(sock).unwrap_or(u32::MAX), until, look)
         }
     }
 }

@@ -20,3 +20,4 @@ pub mod signals;
 #[allow(unsafe_code)]
 pub mod sleep;
 pub mod sync;
+pub mod wait;
