@@ -148,7 +148,9 @@ fn long_frames_are_read_whole_and_sent_on() {
                     assert_eq!(native.bytes(), frame(len, 1));
                     assert_eq!(device.send_native(native, len - 4), Queued::Yes);
                 }
-                None if len > 16_128 => assert_eq!(device.send(&bytes(view)), Queued::Never, "net_pcap's limit"),
+                None if len > 16_128 => {
+                    assert_eq!(device.send(&bytes(view)), Queued::Never, "net_pcap's limit")
+                }
                 None => assert_eq!(device.send(&bytes(view)), Queued::Yes),
             }
         }
@@ -157,8 +159,10 @@ fn long_frames_are_read_whole_and_sent_on() {
         assert!(receive(&mut *device).is_empty());
     }
     let out = written(&scratch().join("out.pcap"));
-    let expected: Vec<Vec<u8>> =
-        LENGTHS[..5].iter().map(|&len| frame(len, 1)[..if len <= 2048 { len - 4 } else { len }].to_vec()).collect();
+    let expected: Vec<Vec<u8>> = LENGTHS[..5]
+        .iter()
+        .map(|&len| frame(len, 1)[..if len <= 2048 { len - 4 } else { len }].to_vec())
+        .collect();
     assert!(out == expected, "what was written differs");
     // The port was stopped with its last device, and starts again.
     let mut device = one(&*port);

@@ -21,4 +21,6 @@ pub mod replay;
 pub mod resteer;
 pub mod source;
 #[allow(unsafe_code)]
+pub mod stamped;
+#[allow(unsafe_code)]
 pub mod wake;

@@ -6,7 +6,7 @@
 
 use super::device::{BURST, DeviceCounters, Native, RxView, Vouch};
 use super::live::Live;
-use super::replay::{BATCH, Fill, ReplayOptions, RxFrame};
+use super::replay::{Ahead, BATCH, Fill, ReplayOptions, RxFrame};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -14,17 +14,6 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// So long without a packet ends the input.
 const SILENCE: Duration = Duration::from_secs(1);
-
-/// Whether more will come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ahead {
-    /// The next iteration's time in ns.
-    At(u64),
-    /// Nothing is there now.
-    Nothing,
-    /// The input has ended.
-    End,
-}
 
 /// A received frame that waits for its iteration, or is in process.
 struct Waiting {
@@ -121,6 +110,9 @@ impl Stamped {
     pub fn fill(&mut self, out: &mut Vec<RxFrame>) -> Fill {
         out.clear();
         self.batch.clear();
+        if out.try_reserve(BATCH).is_err() {
+            return Fill::Batch { now_ns: self.now_ns, ends_iteration: !self.open };
+        }
         while self.batch.len() < BATCH {
             let Some((dev, ts_ns)) = self.front() else { return self.hand_out(out, true) };
             if self.open && (ts_ns > self.tick_last || self.taken == self.burst) {
@@ -131,9 +123,7 @@ impl Stamped {
             }
             self.taken += 1;
             self.batch.extend(self.waiting[dev].pop_front());
-            if out.try_reserve(1).is_ok()
-                && let Some(frame) = self.batch.last()
-            {
+            if let Some(frame) = self.batch.last() {
                 let cap_len = frame.bytes().len() as u32;
                 let &Waiting { wire_len, vouch, .. } = frame;
                 let dev = self.live.port(dev);
@@ -272,4 +262,138 @@ fn copy(bytes: &[u8]) -> Option<Vec<u8>> {
     copy.try_reserve_exact(bytes.len()).ok()?;
     copy.extend_from_slice(bytes);
     Some(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::device::Device;
+    use super::super::live::LiveDevice;
+    use super::super::memory::{Cable, native_freed};
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn stamped(cables: &[Cable], native: bool, burst: u32) -> Stamped {
+        let device = |(n, c): (usize, &Cable)| LiveDevice {
+            port: n as u8 + 10,
+            receives: true,
+            device: Box::new(c.device(native)) as Box<dyn Device>,
+        };
+        let live = Live::new(cables.iter().enumerate().map(device).collect());
+        Stamped::new(live, ReplayOptions { burst, ..ReplayOptions::default() })
+    }
+
+    /// Iterations until nothing is there: time, and port, stamp and first byte of each frame.
+    fn iterations(s: &mut Stamped) -> Vec<(u64, Vec<(u8, u64, u8)>)> {
+        let mut all: Vec<(u64, Vec<(u8, u64, u8)>)> = Vec::new();
+        let mut out = Vec::new();
+        let mut open = false;
+        while let Ahead::At(at) = s.ahead() {
+            let Fill::Batch { now_ns, ends_iteration } = s.fill(&mut out) else { panic!("announced") };
+            assert_eq!(at, now_ns);
+            assert!(out.len() <= BATCH);
+            let frames = out.iter().map(|f| (f.dev, f.ts_ns, s.frame(f)[0]));
+            match all.last_mut() {
+                Some((_, last)) if open => last.extend(frames),
+                _ => all.push((now_ns, frames.collect())),
+            }
+            open = !ends_iteration;
+        }
+        assert!(!open, "an iteration was left open");
+        all
+    }
+
+    #[test]
+    fn a_tick_is_an_iteration_and_devices_are_merged_by_stamp() {
+        for native in [false, true] {
+            let cables = [Cable::default(), Cable::default()];
+            for (cable, at, id) in [(0, 1500, 1), (0, 1900, 2), (0, 3000, 5), (1, 1700, 3), (1, 2000, 4)] {
+                cables[cable].arrive_at(at * MS / 1000, &[id]);
+            }
+            let mut s = stamped(&cables, native, 64);
+            let us = |n: u64| n * 1000;
+            assert_eq!(
+                iterations(&mut s),
+                [
+                    (us(1500), vec![(10, us(1500), 1), (11, us(1700), 3), (10, us(1900), 2)]),
+                    (us(2000), vec![(11, us(2000), 4)]),
+                    (us(3000), vec![(10, us(3000), 5)]),
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn a_burst_cuts_a_tick_and_says_that_more_waits() {
+        let cable = Cable::default();
+        for id in 0..5 {
+            cable.arrive_at(MS + u64::from(id), &[id]);
+        }
+        let mut s = stamped(&[cable], true, 2);
+        let mut out = Vec::new();
+        for (frames, more) in [(2, true), (2, true), (1, false)] {
+            assert!(matches!(s.fill(&mut out), Fill::Batch { ends_iteration: true, .. }));
+            assert_eq!((out.len(), s.more_of_tick()), (frames, more));
+        }
+    }
+
+    #[test]
+    fn a_long_iteration_comes_in_batches() {
+        let cable = Cable::default();
+        for id in 0..200 {
+            cable.arrive_at(MS, &[id]);
+        }
+        let mut s = stamped(&[cable], false, 1000);
+        let all = iterations(&mut s);
+        assert_eq!(all.len(), 1);
+        assert!(all[0].1.iter().map(|f| f.2).eq(0..200));
+    }
+
+    #[test]
+    fn stamps_that_go_back_or_are_missing_do_not_turn_time_back() {
+        let cable = Cable::default();
+        for (at, id) in [(5 * MS, 1), (4 * MS, 2), (0, 3), (6 * MS, 4)] {
+            cable.arrive_at(at, &[id]);
+        }
+        let all = iterations(&mut stamped(&[cable], true, 64));
+        let times: Vec<u64> = all.iter().map(|i| i.0).collect();
+        assert_eq!(times, [5 * MS, 6 * MS]);
+        assert_eq!(all[0].1.len(), 3);
+    }
+
+    #[test]
+    fn forwarding_takes_the_buffer_or_copies() {
+        for native in [false, true] {
+            let cables = [Cable::default(), Cable::default()];
+            cables[0].arrive_at(MS, &[1, 2, 3, 0]);
+            let mut s = stamped(&cables, native, 64);
+            let mut out = Vec::new();
+            s.fill(&mut out);
+            let before = native_freed();
+            assert_eq!(s.send_on(1, &out[0], 3), Some(3));
+            assert_eq!(s.frame(&out[0]).is_empty(), native);
+            s.live().flush();
+            assert_eq!(cables[1].left(), [[1, 2, 3]]);
+            assert_eq!(native_freed() - before, u64::from(native));
+        }
+    }
+
+    #[test]
+    fn a_second_without_packets_is_the_end() {
+        let cable = Cable::default();
+        let mut s = stamped(std::slice::from_ref(&cable), true, 64);
+        let start = Instant::now();
+        assert_eq!(s.ahead(), Ahead::Nothing);
+        std::thread::sleep(Duration::from_millis(500));
+        cable.arrive_at(MS, &[1]);
+        assert_eq!(iterations(&mut s).len(), 1);
+        let end = loop {
+            match s.ahead() {
+                Ahead::Nothing => std::thread::sleep(Duration::from_millis(10)),
+                other => break other,
+            }
+        };
+        assert_eq!(end, Ahead::End);
+        assert!(start.elapsed() >= Duration::from_millis(1500));
+    }
 }
