@@ -283,9 +283,12 @@ mod tests {
         Stamped::new(live, ReplayOptions { burst, ..ReplayOptions::default() })
     }
 
-    /// Iterations until nothing is there: time, and port, stamp and first byte of each frame.
-    fn iterations(s: &mut Stamped) -> Vec<(u64, Vec<(u8, u64, u8)>)> {
-        let mut all: Vec<(u64, Vec<(u8, u64, u8)>)> = Vec::new();
+    /// An iteration's time, and port, stamp and first byte of each frame.
+    type Iteration = (u64, Vec<(u8, u64, u8)>);
+
+    /// Iterations until nothing is there.
+    fn iterations(s: &mut Stamped) -> Vec<Iteration> {
+        let mut all: Vec<Iteration> = Vec::new();
         let mut out = Vec::new();
         let mut open = false;
         while let Ahead::At(at) = s.ahead() {
