@@ -75,6 +75,9 @@ impl Monitor {
         for &l in listeners {
             flow.interest |= st.sets.get(st.views[l].set).map_or(0, |s| s.interest);
         }
+        if !st.alternate.is_empty() {
+            st.give_up_tuple(prep.hash, &prep.key, prep.forward == (from == CLI));
+        }
         let room = st.flows.insert(flow).ok().and_then(|id| {
             let State { table, flows, hasher, alternate, .. } = st;
             let hash = |value: u32| hash_of(flows, alternate, hasher, value);
