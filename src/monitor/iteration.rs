@@ -1,5 +1,6 @@
 //! One loop iteration (monitor.md §2.1): packets, timers, expiry, NEW_DATA — in that order.
 
+use super::process::Fate;
 use super::state::Monitor;
 use crate::flow::token::Token;
 use crate::net::forward;
@@ -20,9 +21,13 @@ impl Monitor {
     pub fn packets(&self, t: &mut Token) {
         prepare::batch(self.state(t), self.settings.verify);
         for at in 0..self.state(t).batch.len() {
+            self.refresh_views(t);
             let st = self.state(t);
-            st.io.prefetch_after(&st.batch[at]);
-            let fate = self.inspect(t, at);
+            let rx = &st.batch[at];
+            st.stats.rx_packets += 1;
+            st.stats.rx_bytes += rx.cap_len as u64;
+            st.io.prefetch_after(rx);
+            let fate = if self.plain(t, at) { Fate::Forward } else { self.inspect(t, at) };
             forward::packet(self.state(t), at, fate, self.settings.forward);
             self.finish_packet(t);
         }

@@ -6,7 +6,7 @@ use crate::flow::key::{Direction, ShortKey};
 use crate::flow::record::{CLI, Flow, SVR};
 use crate::monitor::State;
 use crate::monitor::event::{ON_NEW_DATA, on_null};
-use crate::monitor::segment::segment_of;
+use crate::monitor::segment::{SegmentOptions, options_of, segment_of};
 use crate::tcp::machine::{ACK, SYN, Segment};
 use crate::wire::checksum;
 use crate::wire::parse::{self, Class, Parsed};
@@ -22,47 +22,60 @@ pub enum Sum {
     BadTcp,
 }
 
-/// A packet's headers, key and flow.
+/// A packet's headers and where its flow likely is, in one cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub struct Prepared {
     /// Header offsets and fields.
     pub parsed: Parsed,
-    /// Canonical tuple.
-    pub key: ShortKey,
-    /// Its hash.
+    /// The hash of the canonical tuple.
     pub hash: u64,
-    /// Whether the packet goes from the key's first end to its second.
-    pub forward: bool,
-    /// What the checksums said.
-    pub sum: Sum,
     /// Index of the record that is likely the flow's; checked at the packet's turn.
     pub hint: u32,
-    /// What the TCP machines need.
-    pub seg: Segment,
+    /// What of the options the TCP machines need.
+    options: SegmentOptions,
+    /// What the checksums said.
+    pub sum: Sum,
 }
+
+const _: () = assert!(size_of::<Prepared>() == 64);
 
 impl Prepared {
     /// Parses a frame and verifies its checksums.
-    #[inline]
+    #[inline(always)]
     pub fn new(frame: &[u8], wire_len: u32, verify: bool) -> Self {
         let parsed = parse::parse(frame, wire_len);
-        let mut prepared = Prepared {
-            parsed,
-            key: ShortKey::default(),
-            hash: 0,
-            forward: true,
-            sum: Sum::Good,
-            hint: u32::MAX,
-            seg: Segment::default(),
-        };
-        if parsed.class == Class::Tcp {
-            prepared.seg = segment_of(&parsed, frame);
-            (prepared.key, prepared.forward) = Self::key_of(&parsed);
-        }
-        if verify && parsed.is_ipv4() {
-            prepared.sum = verify_sums(&parsed, frame);
-        }
-        prepared
+        let options =
+            if parsed.class == Class::Tcp { options_of(&parsed, frame) } else { SegmentOptions::NONE };
+        let sum = if verify && parsed.is_ipv4() { verify_sums(&parsed, frame) } else { Sum::Good };
+        Prepared { parsed, hash: 0, hint: u32::MAX, options, sum }
+    }
+
+    /// Puts other headers in place of those of the packet as it came.
+    pub fn reread(&mut self, parsed: Parsed, frame: &[u8]) {
+        self.parsed = parsed;
+        self.options = options_of(&parsed, frame);
+    }
+
+    /// What the TCP machines need of the packet.
+    #[inline(always)]
+    pub fn segment(&self) -> Segment {
+        segment_of(&self.parsed, self.options)
+    }
+
+    /// The canonical tuple of a TCP packet, and whether the packet goes from its first end to its second.
+    #[inline(always)]
+    pub fn key(&self) -> (ShortKey, bool) {
+        let p = &self.parsed;
+        let (key, direction) =
+            ShortKey::new(u32::from_be(p.src), u32::from_be(p.dst), p.src_port(), p.dst_port(), 0);
+        (key, direction == Direction::Forward)
+    }
+
+    /// Whether this is a TCP segment that was captured whole, with nothing wrong.
+    #[inline(always)]
+    pub fn is_sound(&self) -> bool {
+        self.parsed.class == Class::Tcp && self.sum == Sum::Good && !self.parsed.truncated
     }
 
     /// Who sends the first packet seen of a flow: the client its SYN, the server its SYN/ACK; in the middle the end with
@@ -76,40 +89,37 @@ impl Prepared {
         };
         if from_server { SVR } else { CLI }
     }
-
-    /// The canonical tuple of a TCP packet, and whether the packet goes from its first end to its second.
-    #[inline]
-    pub fn key_of(p: &Parsed) -> (ShortKey, bool) {
-        let (key, direction) =
-            ShortKey::new(u32::from_be(p.src), u32::from_be(p.dst), p.src_port(), p.dst_port(), 0);
-        (key, direction == Direction::Forward)
-    }
 }
 
-#[inline]
+#[inline(always)]
 fn verify_sums(p: &Parsed, frame: &[u8]) -> Sum {
-    let l3 = p.l3 as usize;
-    if !checksum::ipv4_header_ok(&frame[l3..l3 + p.ihl as usize * 4]) {
-        return Sum::BadIp;
+    let packet = frame.get(p.l3 as usize..).unwrap_or(&[]);
+    let tcp = p.class == Class::Tcp && !p.truncated;
+    match checksum::verify(packet, p.ihl, p.ip_len, tcp) {
+        (false, _) => Sum::BadIp,
+        (true, false) => Sum::BadTcp,
+        (true, true) => Sum::Good,
     }
-    if p.class == Class::Tcp && !p.truncated && !checksum::tcp_ok(&frame[l3..], p.ihl, p.ip_len) {
-        return Sum::BadTcp;
-    }
-    Sum::Good
 }
 
 /// Parses the packets of the batch and looks their flows up, with their cache lines asked for in advance.
 pub fn batch(st: &mut State, verify: bool) {
     let State { io, batch, prepared, table, hasher, flows, cold, sockets, .. } = st;
     prepared.clear();
-    for rx in batch.iter() {
+    if prepared.try_reserve(batch.len()).is_err() {
+        st.stats.rx_packets += batch.len() as u64;
+        st.stats.drop_memory += batch.len() as u64;
+        batch.clear();
+        return;
+    }
+    prepared.extend(batch.iter().map(|rx| {
         let mut p = Prepared::new(io.frame(rx), rx.wire_len, verify);
         if p.parsed.class == Class::Tcp {
-            p.hash = hasher.short(&p.key);
+            p.hash = hasher.short(&p.key().0);
             table.prefetch(p.hash);
         }
-        prepared.push(p);
-    }
+        p
+    }));
     for p in prepared.iter_mut() {
         if p.parsed.class == Class::Tcp
             && let Some(value) = table.candidate(p.hash)
@@ -123,10 +133,10 @@ pub fn batch(st: &mut State, verify: bool) {
         return;
     }
     for p in prepared.iter() {
-        if p.seg.len > 0
+        if p.parsed.wire_payload_len > 0
             && let Some(flow) = flows.at(p.hint)
         {
-            let to = if p.forward != flow.has(Flow::REVERSED) { SVR } else { CLI };
+            let to = if p.key().1 != flow.has(Flow::REVERSED) { SVR } else { CLI };
             cold.prefetch(flow.sides[to].cold);
             if flow.interest & on_null(ON_NEW_DATA) != 0 {
                 sockets.prefetch(flow.socket);
@@ -141,7 +151,7 @@ pub fn again(st: &mut State, verify: bool) {
     let wire = st.batch[at].wire_len;
     let mut p = Prepared::new(st.current_frame(), wire, verify);
     if p.parsed.class == Class::Tcp {
-        p.hash = st.hasher.short(&p.key);
+        p.hash = st.hasher.short(&p.key().0);
     }
     st.prepared[at] = p;
 }
