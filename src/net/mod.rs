@@ -2,4 +2,6 @@
 
 pub mod forward;
 pub mod prepare;
-pub mod rss;
+
+/// The map of tuples to cores.
+pub use crate::wire::rss;

@@ -4,6 +4,7 @@
 
 use crate::flow::key::{Direction, ShortKey};
 use crate::flow::record::{CLI, Flow, SVR};
+use crate::io::device::Vouch;
 use crate::monitor::State;
 use crate::monitor::event::{ON_NEW_DATA, on_null};
 use crate::monitor::segment::{SegmentOptions, options_of, segment_of};
@@ -20,6 +21,8 @@ pub enum Sum {
     BadIp,
     /// TCP's is wrong.
     BadTcp,
+    /// TCP's is left to the sender's network card: right as far as it goes.
+    Unfinished,
 }
 
 /// A packet's headers and where its flow likely is, in one cache line.
@@ -41,13 +44,13 @@ pub struct Prepared {
 const _: () = assert!(size_of::<Prepared>() == 64);
 
 impl Prepared {
-    /// Parses a frame and verifies its checksums.
+    /// Parses a frame and verifies its checksums, as far as its device does not vouch for them.
     #[inline(always)]
-    pub fn new(frame: &[u8], wire_len: u32, verify: bool) -> Self {
+    pub fn new(frame: &[u8], wire_len: u32, verify: bool, vouch: Vouch) -> Self {
         let parsed = parse::parse(frame, wire_len);
         let options =
             if parsed.class == Class::Tcp { options_of(&parsed, frame) } else { SegmentOptions::NONE };
-        let sum = if verify && parsed.is_ipv4() { verify_sums(&parsed, frame) } else { Sum::Good };
+        let sum = if verify && parsed.is_ipv4() { verify_sums(&parsed, frame, vouch) } else { Sum::Good };
         Prepared { parsed, hash: 0, hint: u32::MAX, options, sum }
     }
 
@@ -75,7 +78,7 @@ impl Prepared {
     /// Whether this is a TCP segment that was captured whole, with nothing wrong.
     #[inline(always)]
     pub fn is_sound(&self) -> bool {
-        self.parsed.class == Class::Tcp && self.sum == Sum::Good && !self.parsed.truncated
+        matches!(self.sum, Sum::Good | Sum::Unfinished) && self.parsed.class == Class::Tcp && !self.parsed.truncated
     }
 
     /// Who sends the first packet seen of a flow: the client its SYN, the server its SYN/ACK; in the middle the end with
@@ -92,13 +95,23 @@ impl Prepared {
 }
 
 #[inline(always)]
-fn verify_sums(p: &Parsed, frame: &[u8]) -> Sum {
+fn verify_sums(p: &Parsed, frame: &[u8], vouch: Vouch) -> Sum {
+    match vouch {
+        Vouch::Unknown | Vouch::Local => {}
+        Vouch::Good => return Sum::Good,
+        Vouch::BadIp => return Sum::BadIp,
+        Vouch::BadTcp if p.class == Class::Tcp => return Sum::BadTcp,
+        Vouch::BadTcp => return Sum::Good,
+    }
     let packet = frame.get(p.l3 as usize..).unwrap_or(&[]);
     let tcp = p.class == Class::Tcp && !p.truncated;
     match checksum::verify(packet, p.ihl, p.ip_len, tcp) {
-        (false, _) => Sum::BadIp,
-        (true, false) => Sum::BadTcp,
         (true, true) => Sum::Good,
+        (false, _) => Sum::BadIp,
+        (true, false) if vouch == Vouch::Local && checksum::tcp_unfinished(packet, p.ihl, p.ip_len) => {
+            Sum::Unfinished
+        }
+        (true, false) => Sum::BadTcp,
     }
 }
 
@@ -113,7 +126,7 @@ pub fn batch(st: &mut State, verify: bool) {
         return;
     }
     prepared.extend(batch.iter().map(|rx| {
-        let mut p = Prepared::new(io.frame(rx), rx.wire_len, verify);
+        let mut p = Prepared::new(io.frame(rx), rx.wire_len, verify, rx.vouch);
         if p.parsed.class == Class::Tcp {
             p.hash = hasher.short(&p.key().0);
             table.prefetch(p.hash);
@@ -148,8 +161,10 @@ pub fn batch(st: &mut State, verify: bool) {
 /// Parses the packet in process again, after a callback edited it before its flow was looked up.
 pub fn again(st: &mut State, verify: bool) {
     let at = st.cur.at;
-    let wire = st.batch[at].wire_len;
-    let mut p = Prepared::new(st.current_frame(), wire, verify);
+    let rx = st.batch[at];
+    // What the device said was about the bytes as they came.
+    let vouch = if rx.vouch == Vouch::Local { Vouch::Local } else { Vouch::Unknown };
+    let mut p = Prepared::new(st.current_frame(), rx.wire_len, verify, vouch);
     if p.parsed.class == Class::Tcp {
         p.hash = st.hasher.short(&p.key().0);
     }
