@@ -52,14 +52,6 @@ pub(crate) fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), OutOfMemo
     Ok(list.try_reserve(more)?)
 }
 
-/// Asks the processor to fetch the cache lines that `bytes` lies in. As harmless as [`prefetch_lines`].
-#[inline(always)]
-pub(crate) fn prefetch_bytes(bytes: &[u8]) {
-    if let Some(first) = bytes.first() {
-        prefetch_lines(first, bytes.len().div_ceil(64));
-    }
-}
-
 /// Asks the processor to fetch the first `lines` cache lines (64 bytes each) from `target` on. A hint: it changes
 /// nothing, and is nothing on processors other than x86-64.
 #[inline(always)]

@@ -2,9 +2,12 @@
 //!
 //! What is found early is a hint: a flow that ends meanwhile, or a packet that a callback edited, is looked up again.
 
+use crate::flow::hash::FlowHash;
 use crate::flow::key::{Direction, ShortKey};
 use crate::flow::record::{CLI, Flow, SVR};
+use crate::flow::table::Table;
 use crate::io::device::Vouch;
+use crate::io::replay::{BATCH, Fill, RxFrame};
 use crate::monitor::State;
 use crate::monitor::event::{ON_NEW_DATA, on_null};
 use crate::monitor::segment::{SegmentOptions, options_of, segment_of};
@@ -78,7 +81,9 @@ impl Prepared {
     /// Whether this is a TCP segment that was captured whole, with nothing wrong.
     #[inline(always)]
     pub fn is_sound(&self) -> bool {
-        matches!(self.sum, Sum::Good | Sum::Unfinished) && self.parsed.class == Class::Tcp && !self.parsed.truncated
+        matches!(self.sum, Sum::Good | Sum::Unfinished)
+            && self.parsed.class == Class::Tcp
+            && !self.parsed.truncated
     }
 
     /// Who sends the first packet seen of a flow: the client its SYN, the server its SYN/ACK; in the middle the end with
@@ -115,24 +120,42 @@ fn verify_sums(p: &Parsed, frame: &[u8], vouch: Vouch) -> Sum {
     }
 }
 
-/// Parses the packets of the batch and looks their flows up, with their cache lines asked for in advance.
+/// Takes the next packets from the source. Those of a replay are prepared on the way, in one pass over the file's bytes.
+pub fn receive(st: &mut State, verify: bool) -> Fill {
+    let State { io, batch, prepared, table, hasher, .. } = st;
+    prepared.clear();
+    let room = prepared.try_reserve(BATCH).is_ok();
+    io.fill(batch, |frame, rx| {
+        if room && prepared.len() < BATCH {
+            prepared.push(first_look(frame, rx, verify, hasher, table));
+        }
+    })
+}
+
+/// Parses a frame, sums it, and asks for its flow's bucket.
+#[inline(never)]
+fn first_look(frame: &[u8], rx: &RxFrame, verify: bool, hasher: &FlowHash, table: &Table) -> Prepared {
+    let mut p = Prepared::new(frame, rx.wire_len, verify, rx.vouch);
+    if p.parsed.class == Class::Tcp {
+        p.hash = hasher.short(&p.key().0);
+        table.prefetch(p.hash);
+    }
+    p
+}
+
+/// Looks the flows of the batch up, with their cache lines asked for in advance; parses the packets, if that is not done yet.
 pub fn batch(st: &mut State, verify: bool) {
     let State { io, batch, prepared, table, hasher, flows, cold, sockets, .. } = st;
-    prepared.clear();
-    if prepared.try_reserve(batch.len()).is_err() {
-        st.stats.rx_packets += batch.len() as u64;
-        st.stats.drop_memory += batch.len() as u64;
-        batch.clear();
-        return;
-    }
-    prepared.extend(batch.iter().map(|rx| {
-        let mut p = Prepared::new(io.frame(rx), rx.wire_len, verify, rx.vouch);
-        if p.parsed.class == Class::Tcp {
-            p.hash = hasher.short(&p.key().0);
-            table.prefetch(p.hash);
+    if prepared.len() != batch.len() {
+        prepared.clear();
+        if prepared.try_reserve(batch.len()).is_err() {
+            st.stats.rx_packets += batch.len() as u64;
+            st.stats.drop_memory += batch.len() as u64;
+            batch.clear();
+            return;
         }
-        p
-    }));
+        prepared.extend(batch.iter().map(|rx| first_look(io.frame(rx), rx, verify, hasher, table)));
+    }
     for p in prepared.iter_mut() {
         if p.parsed.class == Class::Tcp
             && let Some(value) = table.candidate(p.hash)
