@@ -73,7 +73,7 @@ impl Monitor {
             flow.interest |= st.sets.get(st.views[l].set).map_or(0, |s| s.interest);
         }
         if !st.alternate.is_empty() {
-            st.give_up_tuple(prep.hash, &prep.key, prep.forward == (from == CLI));
+            st.give_up_tuple(hash, &key, forward == (from == CLI));
         }
         let room = st.flows.insert(flow).ok().and_then(|id| {
             let State { table, flows, hasher, alternate, .. } = st;
