@@ -285,6 +285,20 @@ pub struct MosStats {
     pub no_memory: u64,
     /// Faults inside the library that were contained.
     pub callback_panics: u64,
+    /// Inspection: not finished, a fault was contained.
+    pub in_fault: u64,
+    /// Fate: a fault was contained.
+    pub drop_fault: u64,
+    /// Fate: the next hop does not answer ARP, or too much waits for it.
+    pub drop_unresolved: u64,
+    /// Fate: longer than the output device takes.
+    pub drop_too_long: u64,
+    /// Fate: held at present, until the next hop answers ARP.
+    pub waiting: u64,
+    /// Packets the stack made itself that could not be sent.
+    pub sent_dropped: u64,
+    /// Of consumed: echo requests beyond the rate limit.
+    pub echo_unanswered: u64,
 }
 
 /// Most `application` blocks.
@@ -548,7 +562,7 @@ mod tests {
             Callback, 8, 8;
             Filter, 8, 8;
             SigHandler, 8, 8;
-            MosStats, 416, 8;
+            MosStats, 472, 8;
         }
     }
 
@@ -623,6 +637,9 @@ mod tests {
             MosStats, events, 288;
             MosStats, truncated_packets, 384;
             MosStats, callback_panics, 408;
+            MosStats, in_fault, 416;
+            MosStats, waiting, 448;
+            MosStats, echo_unanswered, 464;
         }
         assert_eq!(PKT_INFO_LEN, 40);
     }

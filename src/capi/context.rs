@@ -285,5 +285,12 @@ fn stats_of(s: &Stats) -> MosStats {
         capture_skipped: s.skipped,
         no_memory: s.no_memory,
         callback_panics: s.panics,
+        in_fault: s.in_fault,
+        drop_fault: s.drop_fault,
+        drop_unresolved: s.drop_unresolved,
+        drop_too_long: s.drop_too_long,
+        waiting: s.waiting,
+        sent_dropped: s.sent_dropped,
+        echo_unanswered: s.echo_limited,
     }
 }

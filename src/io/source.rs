@@ -2,6 +2,7 @@
 
 use super::output::Output;
 use super::replay::{Fill, Replay, RxFrame};
+use crate::wire::ethernet::Mac;
 use std::collections::VecDeque;
 
 /// A port: a place in the configuration's device list, or an egress file behind it.
@@ -13,6 +14,10 @@ pub struct Port {
     pub mate: Option<u8>,
     /// Where packets that leave by this port go.
     pub output: Option<Output>,
+    /// Hardware address, when the device says.
+    pub mac: Option<Mac>,
+    /// Bytes of the largest IP packet, when the device says.
+    pub mtu: Option<u16>,
     /// Received and sent, for the statistics lines.
     pub counters: PortCounters,
 }

@@ -4,9 +4,11 @@
 use super::core_loop;
 use super::enter;
 use super::registry;
+use super::surroundings::Surroundings;
 use super::sync::{Baton, Condvar, Mutex};
 use crate::config::Config;
 use crate::flow::hash::FlowHash;
+use crate::io::interface::Kernel;
 use crate::io::source::{PortCounters, Source};
 use crate::monitor::state::ForeignCalls;
 use crate::monitor::{Errno, Monitor, Result, Settings};
@@ -81,9 +83,12 @@ impl Context {
             Some(seed) => FlowHash::with_seed(seed),
             None => FlowHash::random(),
         };
+        let host = Surroundings::new(&config, Kernel::default()).host(&source.ports);
+        let mut monitor = Monitor::new(registry::handle(core), settings, foreign, hasher, source);
+        monitor.cell.get_mut().host = host;
         Context {
             core,
-            monitor: Monitor::new(registry::handle(core), settings, foreign, hasher, source),
+            monitor,
             baton: Baton::default(),
             config,
             creator: enter::thread_number(),

@@ -1,10 +1,12 @@
 //! The configuration's devices: capture files to replay, egress files to write, and which port takes what from which.
 
+use super::surroundings::Surroundings;
 use crate::config::{Config, ConfigError, IoKind};
 use crate::io::capture::{CaptureReader, CaptureWriter};
 use crate::io::output::Output;
 use crate::io::replay::{Replay, ReplayOptions};
 use crate::io::source::{Port, Source, Steer};
+use crate::net::host::Host;
 use crate::net::rss::{Rss, RssForm};
 use crate::wire::parse;
 use parking_lot::Mutex;
@@ -21,6 +23,7 @@ pub struct Devices {
     mates: Vec<Option<u8>>,
     options: ReplayOptions,
     rss: Rss,
+    surroundings: Surroundings,
     writers: Mutex<Vec<Option<Weak<Mutex<CaptureWriter>>>>>,
 }
 
@@ -76,7 +79,13 @@ impl Devices {
         }
         let form = if mos.rss_fair { RssForm::Fair } else { RssForm::Wide };
         let writers = Mutex::new(vec![None; names.len()]);
-        Ok(Devices { names, inputs, egress, mates, options, rss: Rss::new(form), writers })
+        let surroundings = Surroundings::read(config);
+        Ok(Devices { names, inputs, egress, mates, options, rss: Rss::new(form), surroundings, writers })
+    }
+
+    /// The network around a core's ports.
+    pub fn host(&self, ports: &[Port]) -> Host {
+        self.surroundings.host(ports)
     }
 
     /// Whether packets come from capture files.

@@ -14,4 +14,5 @@ pub mod registry;
 pub mod report;
 #[allow(unsafe_code)]
 pub mod signals;
+pub mod surroundings;
 pub mod sync;
