@@ -1,8 +1,20 @@
-//! Packets in and out: capture files, their replay, and the outputs that take what is forwarded.
+//! Packets in and out: capture files and their replay, live devices behind one trait, and the outputs that take what is forwarded.
 
 pub mod capture;
+pub mod clock;
+#[allow(unsafe_code)]
+pub mod device;
 pub mod interface;
+#[allow(unsafe_code)]
+pub mod live;
+#[cfg(test)]
+#[allow(unsafe_code)]
+pub mod memory;
 pub mod output;
 pub mod progress;
 pub mod replay;
+#[allow(unsafe_code)]
+pub mod resteer;
 pub mod source;
+#[allow(unsafe_code)]
+pub mod wake;

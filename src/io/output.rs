@@ -1,4 +1,4 @@
-//! Where forwarded packets go: a capture file, or memory (tests and Rust programs that look at what leaves).
+//! Where forwarded packets go: a live device, a capture file, or memory (tests and Rust programs that look at what leaves).
 
 use super::capture::CaptureWriter;
 use parking_lot::Mutex;
@@ -7,13 +7,15 @@ use std::sync::Arc;
 /// Frames with the time they left, in nanoseconds.
 pub type Frames = Arc<Mutex<Vec<(u64, Vec<u8>)>>>;
 
-/// One output; contexts of several cores share it.
+/// One output; contexts of several cores share a file or a list.
 #[derive(Clone)]
 pub enum Output {
     /// A capture file.
     File(Arc<Mutex<CaptureWriter>>),
     /// A list in memory.
     Memory(Frames),
+    /// The core's live device of this number (its place in [`super::live::Live`]).
+    Device(u8),
 }
 
 impl Output {
@@ -28,6 +30,8 @@ impl Output {
                     true
                 }
             }
+            // Only its source can reach it.
+            Output::Device(_) => false,
         }
     }
 }
@@ -37,6 +41,7 @@ impl std::fmt::Debug for Output {
         f.write_str(match self {
             Output::File(_) => "File",
             Output::Memory(_) => "Memory",
+            Output::Device(_) => "Device",
         })
     }
 }

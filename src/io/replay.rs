@@ -11,6 +11,7 @@
 //! [`Replay::fill`], [`Replay::fill_steered`] or [`Replay::next_iteration_at`].
 
 use super::capture::{CaptureError, CaptureReader, FrameRef, Peek, Preload};
+use super::device::Vouch;
 
 /// Most frames of one batch.
 pub const BATCH: usize = 64;
@@ -84,6 +85,8 @@ pub struct RxFrame {
     pub wire_len: u32,
     /// The reader it came from: its place in the list given to [`Replay::new`].
     pub dev: u8,
+    /// What a live device knows of its checksums.
+    pub vouch: Vouch,
 }
 
 /// The answer of [`Replay::fill`].
@@ -320,7 +323,7 @@ impl Replay {
                 && let Some(place) = out.get_mut(n)
             {
                 let FrameRef { ts_ns, off, cap_len, wire_len } = f;
-                *place = RxFrame { ts_ns, off, cap_len, wire_len, dev };
+                *place = RxFrame { ts_ns, off, cap_len, wire_len, dev, vouch: Vouch::Unknown };
                 n += 1;
             }
             n < BATCH

@@ -1,9 +1,11 @@
 //! The packets of one core: where they come from, and the ports they may leave by.
 
+use super::device::{DeviceCounters, PortInfo, Vouch};
+use super::live::Live;
 use super::output::Output;
 use super::replay::{Fill, Replay, RxFrame};
-use crate::wire::ethernet::Mac;
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
 
 /// A port: a place in the configuration's device list, or an egress file behind it.
 #[derive(Clone, Debug, Default)]
@@ -14,10 +16,8 @@ pub struct Port {
     pub mate: Option<u8>,
     /// Where packets that leave by this port go.
     pub output: Option<Output>,
-    /// Hardware address, when the device says.
-    pub mac: Option<Mac>,
-    /// Bytes of the largest IP packet, when the device says.
-    pub mtu: Option<u16>,
+    /// What a live port is, its own addresses as configured (D22), else as the kernel's interface has them.
+    pub info: PortInfo,
     /// Received and sent, for the statistics lines.
     pub counters: PortCounters,
 }
@@ -52,6 +52,8 @@ enum Input {
     None,
     /// Capture files; the port of each reader.
     Replay(Box<Replay>, Option<Steer>, Vec<u8>),
+    /// Live devices.
+    Live(Box<Live>),
     /// Packets by hand.
     Script(Script),
 }
@@ -83,6 +85,11 @@ impl Source {
         Source { input: Input::Replay(Box::new(replay), steer, devices), ports }
     }
 
+    /// Live devices; ports whose output is [`Output::Device`] send by them.
+    pub fn live(live: Live, ports: Vec<Port>) -> Self {
+        Source { input: Input::Live(Box::new(live)), ports }
+    }
+
     /// Packets by hand.
     pub fn script(ports: Vec<Port>) -> Self {
         Source { input: Input::Script(Script::default()), ports }
@@ -104,6 +111,27 @@ impl Source {
         }
     }
 
+    /// Whether packets come from live devices.
+    pub fn is_live(&self) -> bool {
+        matches!(self.input, Input::Live(_))
+    }
+
+    /// Appends the descriptors to sleep on until packets come. `false`: some device has none and must be polled.
+    pub fn wait_on(&self, fds: &mut Vec<RawFd>) -> bool {
+        match &self.input {
+            Input::Live(live) => live.wait_on(fds),
+            _ => true,
+        }
+    }
+
+    /// Live devices' own counters, by port.
+    pub fn device_counters(&mut self) -> Vec<(u8, DeviceCounters)> {
+        match &mut self.input {
+            Input::Live(live) => live.counters(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Records that were no packets, and the messages about them.
     pub fn skipped(&self) -> (u64, Vec<String>) {
         let Input::Replay(replay, ..) = &self.input else { return (0, Vec::new()) };
@@ -113,17 +141,20 @@ impl Source {
         (replay.readers().iter().map(|r| r.skipped().total()).sum(), messages)
     }
 
-    /// Closes the outputs; files are complete afterwards.
+    /// Closes live devices and outputs; files are complete afterwards.
     pub fn close(&mut self) {
+        if self.is_live() {
+            self.input = Input::None;
+        }
         for port in &mut self.ports {
             port.output = None;
         }
     }
 
-    /// Time of the next iteration that has packets, in ns; `None`: there will be none.
+    /// Time of the next iteration that has packets, in ns; `None`: there will be none (or, live, nobody knows).
     pub fn next_at(&mut self) -> Option<u64> {
         match &mut self.input {
-            Input::None => None,
+            Input::None | Input::Live(_) => None,
             Input::Replay(replay, ..) => replay.next_iteration_at(),
             Input::Script(script) => script.waiting.front().map(|(ns, _)| *ns),
         }
@@ -133,6 +164,7 @@ impl Source {
     pub fn more_waits(&mut self) -> bool {
         match &mut self.input {
             Input::Replay(replay, ..) => replay.more_of_tick(),
+            Input::Live(live) => live.more_waits(),
             Input::None | Input::Script(_) => false,
         }
     }
@@ -144,13 +176,15 @@ impl Source {
             Input::None => Fill::End,
             Input::Replay(replay, None, _) => replay.fill(out),
             Input::Replay(replay, Some(steer), _) => replay.fill_steered(out, steer),
+            Input::Live(live) => live.fill(out),
             Input::Script(script) => match script.waiting.pop_front() {
                 None => Fill::End,
                 Some((now_ns, frames)) => {
                     script.frames.clear();
                     for (n, (dev, frame)) in frames.into_iter().enumerate() {
                         let len = frame.len() as u32;
-                        out.push(RxFrame { ts_ns: now_ns, off: n, cap_len: len, wire_len: len, dev });
+                        let vouch = Vouch::Unknown;
+                        out.push(RxFrame { ts_ns: now_ns, off: n, cap_len: len, wire_len: len, dev, vouch });
                         script.frames.push(frame);
                     }
                     Fill::Batch { now_ns, ends_iteration: true }
@@ -172,6 +206,7 @@ impl Source {
     pub fn frame(&self, rx: &RxFrame) -> &[u8] {
         match &self.input {
             Input::Replay(replay, ..) => replay.frame_bytes(rx),
+            Input::Live(live) => live.frame(rx),
             Input::Script(script) => script.frames.get(rx.off).map_or(&[], |f| f.as_slice()),
             Input::None => &[],
         }
@@ -203,7 +238,11 @@ impl Source {
     /// Sends a frame by port `to`; the number of bytes, or `None` when it could not be sent.
     pub fn send(&mut self, to: u8, now_ns: u64, frame: &[u8]) -> Option<usize> {
         let port = self.ports.get_mut(to as usize)?;
-        if !port.output.as_ref()?.send(now_ns, frame) {
+        let sent = match (port.output.as_ref()?, &mut self.input) {
+            (Output::Device(n), Input::Live(live)) => live.send(*n, frame),
+            (output, _) => output.send(now_ns, frame),
+        };
+        if !sent {
             return None;
         }
         port.counters.tx_packets += 1;
@@ -213,16 +252,30 @@ impl Source {
 
     /// Sends a received frame on (`edited`: what callbacks made of it), at most its first `end` bytes.
     pub fn send_frame(&mut self, to: u8, rx: &RxFrame, edited: Option<&[u8]>, end: usize) -> Option<usize> {
-        let output = self.ports.get(to as usize)?.output.clone()?;
-        let frame = edited.unwrap_or_else(|| self.frame(rx));
-        let frame = &frame[..end.min(frame.len())];
-        let len = frame.len();
-        if !output.send(rx.ts_ns, frame) {
-            return None;
+        if let Some(edited) = edited {
+            return self.send(to, rx.ts_ns, &edited[..end.min(edited.len())]);
         }
+        let output = self.ports.get(to as usize)?.output.clone()?;
+        let len = match (output, &mut self.input) {
+            (Output::Device(n), Input::Live(live)) => live.send_on(n, rx, end)?,
+            (output, _) => {
+                let frame = self.frame(rx);
+                let frame = &frame[..end.min(frame.len())];
+                output.send(rx.ts_ns, frame).then_some(frame.len())?
+            }
+        };
         let counters = &mut self.ports.get_mut(to as usize)?.counters;
         counters.tx_packets += 1;
         counters.tx_bytes += len as u64;
         Some(len)
+    }
+
+    /// Sends what live devices have queued. The packets and bytes that were taken before, since the last flush, and are lost
+    /// now; and whether some still wait for their device.
+    pub fn flush(&mut self) -> (u64, u64, bool) {
+        match &mut self.input {
+            Input::Live(live) => live.flush(),
+            _ => (0, 0, false),
+        }
     }
 }

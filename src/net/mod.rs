@@ -12,5 +12,7 @@ pub mod neighbours;
 pub mod output;
 pub mod prepare;
 pub mod route;
-pub mod rss;
 pub mod waiting;
+
+/// The map of tuples to cores.
+pub use crate::wire::rss;

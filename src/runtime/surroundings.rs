@@ -77,7 +77,7 @@ impl Surroundings {
         let heard = kind == IoKind::Pcap;
         let unicast = |mac: &[u8; 6]| mac[0] & 1 == 0 && *mac != [0; 6];
         LocalPort {
-            mac: [device.and_then(|d| d.mac), port.mac, interface.and_then(|i| i.mac)]
+            mac: [device.and_then(|d| d.mac), Some(port.info.mac), interface.and_then(|i| i.mac)]
                 .into_iter()
                 .flatten()
                 .find(unicast)
@@ -87,7 +87,10 @@ impl Surroundings {
                 prefix,
                 kernel: heard && kernels.is_some_and(|(k, _)| k == addr),
             }),
-            mtu: port.mtu.or(interface.and_then(|i| i.mtu)),
+            mtu: u16::try_from(port.info.mtu.min(65_535))
+                .ok()
+                .filter(|&mtu| mtu != 0)
+                .or(interface.and_then(|i| i.mtu)),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod checksum;
 pub mod ethernet;
 pub mod ipv4;
 pub mod parse;
+pub mod rss;
 #[allow(unsafe_code)]
 mod simd;
 pub mod tcp;
