@@ -77,17 +77,24 @@ struct mos_stats {
 	uint64_t no_memory;             /* allocations refused (system or memory_limit) */
 	uint64_t callback_panics;       /* faults inside the library that were contained */
 
+	uint64_t sent_lost;             /* packets the stack made that could not be sent; not in sent_packets */
+
+	/* Live devices, what they say of themselves; not in rx_packets. Brought up to date once a second. */
+	uint64_t rx_missed;             /* frames that found the receive ring full */
+	uint64_t rx_no_buffer;          /* frames for which there was no buffer */
+	uint64_t rx_errors;             /* frames received damaged */
+	uint64_t resteered;             /* frames handed over to their flow's own core, which counts them */
+	uint64_t resteer_lost;          /* frames that found that core's queue full */
+
 	/* More of inspection. */
 	uint64_t in_fault;              /* not finished: a fault was contained */
 
 	/* More of fate. */
 	uint64_t drop_fault;            /* a fault was contained */
-	uint64_t drop_unresolved;       /* the next hop does not answer ARP, or too much waits
-					   for it */
+	uint64_t drop_unresolved;       /* the next hop does not answer ARP, or too much waits for it */
 	uint64_t drop_too_long;         /* longer than the output device takes */
 	uint64_t waiting;               /* held at present, until the next hop answers ARP */
 
-	uint64_t sent_dropped;          /* packets the stack made itself that could not be sent */
 	uint64_t echo_unanswered;       /* of consumed: echo requests beyond the rate limit */
 };
 

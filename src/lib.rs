@@ -54,6 +54,8 @@ pub mod capi;
 #[doc(hidden)]
 pub mod config;
 #[doc(hidden)]
+pub mod endpoint;
+#[doc(hidden)]
 pub mod flow;
 #[doc(hidden)]
 pub mod io;

@@ -171,7 +171,8 @@ entry! {
         };
         if enter::in_library() {
             context.free_at_end.store(true, Ordering::Release);
-            context.stop.store(true, Ordering::Release);
+            // No lock: this may be a signal handler that interrupted the library. The core's end wakes who waits.
+            context.stop_soon();
         } else {
             context::destroy(&context);
         }
@@ -285,12 +286,17 @@ fn stats_of(s: &Stats) -> MosStats {
         capture_skipped: s.skipped,
         no_memory: s.no_memory,
         callback_panics: s.panics,
+        sent_lost: s.sent_lost,
+        rx_missed: s.missed,
+        rx_no_buffer: s.no_buffer,
+        rx_errors: s.rx_errors,
+        resteered: s.resteered,
+        resteer_lost: s.resteer_lost,
         in_fault: s.in_fault,
         drop_fault: s.drop_fault,
         drop_unresolved: s.drop_unresolved,
         drop_too_long: s.drop_too_long,
         waiting: s.waiting,
-        sent_dropped: s.sent_dropped,
         echo_unanswered: s.echo_limited,
     }
 }

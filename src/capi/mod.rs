@@ -7,6 +7,7 @@
 pub mod abi;
 mod context;
 mod endpoint;
+mod epoll;
 mod event;
 #[doc(hidden)]
 pub mod foreign;

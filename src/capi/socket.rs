@@ -59,13 +59,20 @@ fn monitors(c: &Context) -> bool {
 }
 
 entry! {
-    /// Closes a listener: later flows do not have its callbacks. EACCES, EBADF.
+    /// Closes a socket; a monitor's later flows do not have its callbacks. EACCES, EPERM, EBADF.
     fn mtcp_close(mctx: Mctx, sock: c_int) -> c_int, fails -1; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
-        enter::anywhere(cpu, ACCESS, |c| {
+        let closed = enter::anywhere(cpu, ACCESS, |c| {
             let id = id_of(sock, c.monitor.settings.max_ids)?;
-            if c.monitor.change_setup(|setup| setup.remove(id)) { Ok(0) } else { Err(Errno(libc::EBADF)) }
+            Ok(c.monitor.change_setup(|setup| setup.remove(id)))
+        })?;
+        if closed {
+            return Ok(0);
+        }
+        enter::locked(cpu, ACCESS, |c, t| {
+            let id = id_of(sock, c.monitor.settings.max_ids)?;
+            c.endpoint.close(&c.monitor, t, id).ok_or(Errno(libc::EBADF))?.map(|()| 0)
         })
     }
 }

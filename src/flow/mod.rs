@@ -41,7 +41,7 @@ impl From<std::collections::TryReserveError> for OutOfMemory {
 
 /// Makes room for `more` further elements. All memory of this module comes through here.
 #[inline]
-fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), OutOfMemory> {
+pub(crate) fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), OutOfMemory> {
     if list.capacity() - list.len() >= more {
         return Ok(());
     }

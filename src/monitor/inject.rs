@@ -195,7 +195,7 @@ impl State {
                 payload: &[],
             };
             if self.queue(way, &reset).is_err() {
-                self.stats.sent_dropped += 1;
+                self.stats.sent_lost += 1;
             }
         }
     }

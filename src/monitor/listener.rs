@@ -133,21 +133,33 @@ impl Monitor {
         });
     }
 
-    /// Makes a listener although no id is free: the core evicts a flow at the end of its next iteration (D13). Waits for it
-    /// while `alive`; `None` when nothing may be evicted.
+    /// Makes a listener although no id is free (D13). `None` when nothing may be evicted.
     pub fn add_by_eviction(&self, kind: Kind, alive: impl Fn() -> bool) -> Option<u32> {
-        self.wanted_ids.fetch_add(1, Ordering::AcqRel);
+        let mut made = self.change_setup(|setup| setup.add(kind));
+        if made.is_some() {
+            return made;
+        }
+        self.evict_until(1, alive, || {
+            made = self.change_setup(|setup| setup.add(kind));
+            made.is_some()
+        });
+        made
+    }
+
+    /// Has the core evict flows at the end of its next iteration until `wanted` more ids are free (D13). Waits until `done`,
+    /// while `alive`; not at all when there are no flows.
+    pub fn evict_until(&self, wanted: u32, alive: impl Fn() -> bool, mut done: impl FnMut() -> bool) {
+        if self.flow_count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        self.wanted_ids.fetch_add(wanted, Ordering::AcqRel);
         // A second of the machine's time: longer than any iteration that makes progress.
         for _ in 0..1000 {
-            if let Some(id) = self.change_setup(|setup| setup.add(kind)) {
-                return Some(id);
-            }
-            if !alive() {
+            if done() || !alive() {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        None
     }
 
     /// Brings the core's views up to date; cheap when nothing changed.

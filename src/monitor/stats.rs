@@ -95,10 +95,20 @@ pub struct Stats {
     pub drop_too_long: u64,
     /// Fate: waiting for the next hop's hardware address now.
     pub waiting: u64,
-    /// Packets made here that could not be sent.
-    pub sent_dropped: u64,
     /// Of `consumed`: echo requests left unanswered by the rate limit.
     pub echo_limited: u64,
+    /// Packets made here that could not be sent; not among `sent_packets`.
+    pub sent_lost: u64,
+    /// Live devices: frames that came when the receive ring was full.
+    pub missed: u64,
+    /// Live devices: frames for which there was no buffer.
+    pub no_buffer: u64,
+    /// Live devices: frames received with an error.
+    pub rx_errors: u64,
+    /// Frames handed over to their own core.
+    pub resteered: u64,
+    /// Frames that found their core's ring full.
+    pub resteer_lost: u64,
 }
 
 impl Stats {
@@ -140,5 +150,5 @@ impl Stats {
     pub fn settle_fault(&mut self) {
         self.in_fault += self.rx_packets.saturating_sub(self.inspected());
         self.drop_fault += self.rx_packets.saturating_sub(self.fates());
-    }
+}
 }

@@ -7,10 +7,15 @@
 
 use super::host::Next;
 use super::route::Hop;
+use super::waiting::Lost;
 use crate::monitor::State;
 use crate::monitor::process::Fate;
+use crate::monitor::Result;
+use crate::net::prepare::Sum;
+use crate::wire::checksum;
 use crate::wire::ethernet::HEADER_LEN;
 use crate::wire::ipv4;
+use crate::wire::parse::Class;
 
 /// Sends the packet on, or counts why not.
 #[inline]
@@ -26,11 +31,10 @@ pub fn packet(st: &mut State, at: usize, fate: Fate, forward: bool) {
 
 #[inline]
 fn send(st: &mut State, at: usize) {
-    let mate = st.io.mate(st.batch[at].dev);
-    if st.cur.edited {
-        return send_edited(st, at, mate);
+    let Some(to) = st.io.mate(st.batch[at].dev) else { return route(st, at) };
+    if st.cur.edited || st.prepared[at].sum == Sum::Unfinished {
+        return send_edited(st, at, to);
     }
-    let Some(to) = mate else { return route(st, at) };
     let p = st.prepared[at].parsed;
     // Padding behind the IP packet stays behind (monitor.md §2.4).
     let end = if p.is_ipv4() { p.end() } else { usize::MAX };
@@ -44,12 +48,16 @@ fn send(st: &mut State, at: usize) {
     }
 }
 
-/// Sends on what callbacks edited.
+/// Sends on what callbacks edited, or what is to be completed here.
 #[inline(never)]
-fn send_edited(st: &mut State, at: usize, mate: Option<u8>) {
-    let Some(to) = mate else { return route(st, at) };
-    if let Some(hop) = new_next_hop(st, at) {
+fn send_edited(st: &mut State, at: usize, to: u8) {
+    if st.cur.edited
+        && let Some(hop) = new_next_hop(st, at)
+    {
         return send_by(st, at, hop);
+    }
+    if complete(st, at).is_err() {
+        return;
     }
     let p = st.prepared[at].parsed;
     let end = if p.is_ipv4() { p.end() } else { st.edit.len() };
@@ -72,6 +80,22 @@ fn send_edit(st: &mut State, at: usize, to: u8, end: usize) {
         }
         None => stats.drop_tx += 1,
     }
+}
+
+/// Moves the packet to where it can be written to, and fills in the TCP checksum that the sender left to its network
+/// card. An error is counted.
+fn complete(st: &mut State, at: usize) -> Result<()> {
+    st.edit_buffer().inspect_err(|_| st.stats.drop_memory += 1)?;
+    let p = st.prepared[at].parsed;
+    if st.prepared[at].sum == Sum::Unfinished
+        && p.class == Class::Tcp
+        && let Some(ip) = st.edit.get_mut(p.l3 as usize..)
+        && !checksum::tcp_ok(ip, p.ihl, p.ip_len)
+    {
+        // What cannot be completed was cut or edited out of shape: it leaves as it is.
+        let _ = checksum::fill_tcp(ip);
+    }
+    Ok(())
 }
 
 /// A packet whose addresses callbacks changed (NAT) is for another next hop than the one it was handed to us for: by
@@ -121,8 +145,7 @@ fn send_by(st: &mut State, at: usize, hop: Hop) {
     let end = st.prepared[at].parsed.end();
     match st.host.resolve(hop, st.now_ms) {
         Next::Mac(mac) => {
-            if st.edit_buffer().is_err() {
-                st.stats.drop_memory += 1;
+            if complete(st, at).is_err() {
                 return;
             }
             let State { host, edit, .. } = st;
@@ -136,6 +159,9 @@ fn send_by(st: &mut State, at: usize, hop: Hop) {
 }
 
 fn hold(st: &mut State, at: usize, hop: Hop, end: usize) {
+    if st.prepared[at].sum == Sum::Unfinished && complete(st, at).is_err() {
+        return;
+    }
     let frame = st.frame(at);
     let frame = &frame[..end.min(frame.len())];
     let mtu = st.host.local.port(hop.port).and_then(|p| p.mtu);
@@ -156,7 +182,7 @@ fn hold(st: &mut State, at: usize, hop: Hop, end: usize) {
 #[inline]
 pub fn settle(st: &mut State) {
     let host = &st.host;
-    if !host.ready.is_empty() || host.lost != Default::default() || host.waiting() != st.stats.waiting {
+    if !host.ready.is_empty() || host.lost != Lost::default() || host.waiting() != st.stats.waiting {
         settle_now(st);
     }
 }
@@ -171,25 +197,47 @@ fn settle_now(st: &mut State) {
             (true, true) => (s.forwarded, s.forwarded_bytes) = (s.forwarded + 1, s.forwarded_bytes + len),
             (true, false) => s.drop_tx += 1,
             (false, true) => (s.sent_packets, s.sent_bytes) = (s.sent_packets + 1, s.sent_bytes + len),
-            (false, false) => s.sent_dropped += 1,
+            (false, false) => s.sent_lost += 1,
         }
     }
     st.host.ready = ready;
     let lost = std::mem::take(&mut st.host.lost);
     st.stats.drop_unresolved += lost.forwarded;
-    st.stats.sent_dropped += lost.own;
+    st.stats.sent_lost += lost.own;
     st.stats.waiting = st.host.waiting();
 }
 
-/// At the end of an iteration: sends what callbacks queued, looks after what waits.
-#[inline]
+/// At the end of an iteration: what was forwarded leaves, then what callbacks queued and what waited.
 pub fn outbox(st: &mut State) {
+    let (lost, bytes, mut waiting) = st.io.flush();
+    count_lost(st, lost, bytes);
     st.host.tick(st.now_ms);
-    settle(st);
+    if !st.host.ready.is_empty() || st.host.lost != Lost::default() {
+        settle_now(st);
+        let (lost, bytes, wait) = st.io.flush();
+        count_lost(st, lost, bytes);
+        waiting |= wait;
+    }
+    st.tx_waiting = waiting;
+}
+
+/// Packets that a live device had taken, and that are lost: of those received as far as it goes.
+fn count_lost(st: &mut State, lost: u64, bytes: u64) {
+    if lost == 0 {
+        return;
+    }
+    let s = &mut st.stats;
+    let forwarded = lost.min(s.forwarded);
+    s.forwarded -= forwarded;
+    s.forwarded_bytes -= bytes.min(s.forwarded_bytes);
+    s.drop_tx += forwarded;
+    s.sent_packets -= (lost - forwarded).min(s.sent_packets);
+    s.sent_lost += lost - forwarded;
 }
 
 /// The core ends: what waits is given up.
 pub fn abandon(st: &mut State) {
     st.host.abandon();
+    outbox(st);
     settle(st);
 }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// ARP requests, ARP replies, echo replies a second at most, each.
 const MOST_PER_SECOND: u32 = 1000;
+/// While packets wait: so often a core looks whether another one heard the answer.
+const HEARD_MS: u64 = 10;
 /// Reports nobody has fetched at most.
 const MOST_REPORTS: usize = 256;
 
@@ -51,6 +53,7 @@ pub struct Host {
     waiting: Waiting,
     /// When to look after what waits, by what was known then.
     look_ms: u64,
+    ticked_ms: u64,
     generation: u32,
     requests: Limit,
     replies: Limit,
@@ -83,6 +86,7 @@ impl Host {
             recent: Box::new([None; RECENT]),
             waiting: Waiting::default(),
             look_ms: u64::MAX,
+            ticked_ms: 0,
             generation: 0,
             requests: Limit::new(MOST_PER_SECOND),
             replies: Limit::new(MOST_PER_SECOND),
@@ -207,12 +211,13 @@ impl Host {
     /// When [`tick`](Self::tick) has something to do. `None`: not before other packets come.
     #[inline]
     pub fn deadline_ms(&self) -> Option<u64> {
-        (!self.waiting.is_empty()).then_some(self.look_ms)
+        (!self.waiting.is_empty()).then(|| self.look_ms.min(self.ticked_ms.saturating_add(HEARD_MS)))
     }
 
     /// Looks after what waits: sends it when another core heard the answer, asks again, or gives up.
     #[inline]
     pub fn tick(&mut self, now_ms: u64) {
+        self.ticked_ms = now_ms;
         if !self.waiting.is_empty()
             && (now_ms >= self.look_ms || self.generation != self.neighbours.generation())
         {

@@ -1,13 +1,18 @@
-//! A context: one core's monitor, its lock, its thread, and its life from creation to the last callback (§3 of
+//! A context: one core's monitor and end-host sockets, its lock, its thread, and its life from creation to the last callback (§3 of
 //! endpoint-io.md, D14, D18).
 
 use super::core_loop;
 use super::enter;
+use super::live_loop::Poller;
 use super::registry;
+use super::sleep::Sleeper;
 use super::surroundings::Surroundings;
 use super::sync::{Baton, Condvar, Mutex};
+use super::wait::Waits;
 use crate::config::Config;
+use crate::endpoint::Endpoint;
 use crate::flow::hash::FlowHash;
+use crate::io::clock;
 use crate::io::interface::Kernel;
 use crate::io::source::{PortCounters, Source};
 use crate::monitor::state::ForeignCalls;
@@ -24,8 +29,18 @@ pub struct Context {
     pub core: usize,
     /// The monitor.
     pub monitor: Monitor,
+    /// The end-host sockets.
+    pub endpoint: Endpoint,
+    /// The threads that wait for those.
+    pub waits: Waits,
     /// The core's lock.
     pub baton: Baton,
+    /// Live: who holds it polls the core.
+    pub poller: Mutex<Poller>,
+    /// Live: wakes whoever polls.
+    pub sleeper: Sleeper,
+    /// Its packets come from live devices: time is the machine's.
+    pub live: bool,
     /// The configuration it was made with.
     pub config: Arc<Config>,
     /// Number of the thread that made it.
@@ -83,13 +98,22 @@ impl Context {
             Some(seed) => FlowHash::with_seed(seed),
             None => FlowHash::random(),
         };
+        let live = source.is_live();
         let host = Surroundings::new(&config, Kernel::default()).host(&source.ports);
         let mut monitor = Monitor::new(registry::handle(core), settings, foreign, hasher, source);
         monitor.cell.get_mut().host = host;
+        if live {
+            monitor.start_timers(clock::now_ns() / 1_000_000);
+        }
         Context {
             core,
             monitor,
+            endpoint: Endpoint::default(),
+            waits: Waits::default(),
             baton: Baton::default(),
+            poller: Mutex::new(Poller::new(config.mos.stat_print.clone())),
+            sleeper: Sleeper::default(),
+            live,
             config,
             creator: enter::thread_number(),
             ready: AtomicBool::new(false),
@@ -122,15 +146,40 @@ impl Context {
             log::error!("mtcp_create_context({core}): expected a core id from 0 to {}", cores - 1);
             return Err(Errno(libc::EINVAL));
         }
-        let context = Arc::new(Context::detached(core as usize, config, foreign, Source::none(Vec::new())));
-        if !registry::add(context.clone()) {
+        let exists = || {
             log::error!("mtcp_create_context({core}): the core has a context already");
-            return Err(Errno(libc::EEXIST));
+            Errno(libc::EEXIST)
+        };
+        if registry::context(core).is_ok() {
+            return Err(exists());
         }
-        let run = context.clone();
+        let source = if devices.is_live() {
+            let sharing: Vec<usize> =
+                (0..cores as usize).filter(|&c| config.mos.cpu_mask >> c & 1 == 1).collect();
+            devices.live_source(core as usize, &sharing).map_err(|message| {
+                log::error!("mtcp_create_context({core}): {message}");
+                Errno(libc::ENODEV)
+            })?
+        } else {
+            Source::none(Vec::new())
+        };
+        let host = devices.host(&source.ports);
+        let mut context = Context::detached(core as usize, config, foreign, source);
+        context.monitor.cell.get_mut().host = host;
+        let context = Arc::new(context);
+        let back = |context: &Context| {
+            if let Some(live) = core_loop::with_token(context, |t| context.monitor.state(t).io.take_live()) {
+                devices.give_back(context.core, live);
+            }
+        };
+        if !registry::add(context.clone()) {
+            back(&context);
+            return Err(exists());
+        }
+        let (run, of_run) = (context.clone(), devices.clone());
         let spawned = std::thread::Builder::new()
             .name(format!("mos-{core}"))
-            .spawn(move || core_loop::run(run, &devices));
+            .spawn(move || core_loop::run(run, &of_run));
         match spawned {
             Ok(thread) => {
                 *context.thread.lock() = Some(thread);
@@ -138,9 +187,23 @@ impl Context {
             }
             Err(e) => {
                 log::error!("mtcp_create_context({core}): no thread: {e}");
+                back(&context);
                 registry::remove(&context);
                 Err(Errno(libc::EAGAIN))
             }
+        }
+    }
+
+    /// Asks the core to end, without a lock.
+    pub fn stop_soon(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.sleeper.wake();
+    }
+
+    /// A call from outside comes: it finds the time as it is now, not as of the last round.
+    pub fn tell_time(&self) {
+        if self.live {
+            self.monitor.clock_ms.fetch_max(clock::now_ns() / 1_000_000, Ordering::AcqRel);
         }
     }
 
@@ -159,10 +222,17 @@ impl Context {
         *self.last_setup.lock() = Some(Instant::now());
     }
 
+    /// Asks the core to end; who waits for its sockets gets EINTR.
+    pub fn request_stop(&self) {
+        self.stop_soon();
+        self.waits.wake_all();
+    }
+
     /// The core's last callback has run.
     pub fn finish(&self) {
         *self.finished.lock() = true;
         self.finished_changed.notify_all();
+        self.waits.wake_all();
     }
 
     /// Waits for the last callback and for the thread.
@@ -197,7 +267,7 @@ pub fn app_join(context: &Arc<Context>) {
 /// `mtcp_destroy_context` from outside the core: ends it, waits, frees it.
 pub fn destroy(context: &Arc<Context>) {
     let _inside = enter::Inside::enter();
-    context.stop.store(true, Ordering::Release);
+    context.request_stop();
     context.join();
     registry::remove(context);
 }

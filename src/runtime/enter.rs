@@ -5,11 +5,13 @@
 
 use super::context::Context;
 use super::registry;
+use super::wait::{self, Look};
 use crate::flow::token::Token;
 use crate::monitor::{Errno, Result};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use std::time::Instant;
 
 thread_local! {
     /// The context whose round this thread is running.
@@ -119,7 +121,33 @@ pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -
             let _held = context.baton.take();
             // SAFETY: this thread took the lock a line ago, and has no other token for this core.
             let mut token = unsafe { Token::new() };
-            call(&context, &mut token)
+            context.tell_time();
+            let result = call(&context, &mut token);
+            context.waits.deliver(&context, &mut token);
+            // What it queued leaves in the next round.
+            context.sleeper.wake();
+            result
+        }
+    }
+}
+
+/// Looks at end-host socket `sock` until it is done, an error, or `until`; see [`wait::wait`]. From a callback it looks once.
+pub fn waiting<R>(
+    cpu: i32,
+    gone: Gone,
+    sock: i32,
+    until: Option<Instant>,
+    mut look: impl FnMut(&Context, &mut Token) -> Result<Look<R>>,
+) -> Result<Option<R>> {
+    check_cpu(cpu).map_err(|e| gone.unwrap_or(e))?;
+    match from(cpu)? {
+        From::Callback(context) => inside(context, |c, t| match look(c, t)? {
+            Look::Done(result) => Ok(Some(result)),
+            Look::Later => Ok(None),
+        }),
+        From::Outside => {
+            let _inside = Inside::enter();
+            wait::wait(&*alive(cpu)?, u32::try_from(sock).unwrap_or(u32::MAX), until, look)
         }
     }
 }
@@ -150,7 +178,11 @@ fn reach<R>(cpu: i32, gone: Gone, must_live: bool, call: impl FnOnce(&Context) -
         Ok(From::Callback(context)) => leave_callout(context, || call(context)),
         Ok(From::Outside) => {
             let _inside = Inside::enter();
-            call(&*found()?)
+            let context = found()?;
+            context.tell_time();
+            let result = call(&context);
+            context.sleeper.wake();
+            result
         }
         Err(e) => match caller() {
             // From a callback, about another core.

@@ -77,12 +77,25 @@ fn serve(mut pipe: File, call: fn(usize, i32)) {
         match HANDLER.load(Ordering::Acquire) {
             libc::SIG_DFL => {
                 for context in registry::all() {
-                    context.stop.store(true, Ordering::Release);
+                    context.request_stop();
                 }
             }
             libc::SIG_IGN => {}
-            handler => call(handler, libc::SIGINT),
+            handler => {
+                // Before, because the handler may wait for a thread that waits here; and after, because a thread that
+                // finds nothing changed yet waits again.
+                interrupt();
+                call(handler, libc::SIGINT);
+                interrupt();
+            }
         }
+    }
+}
+
+/// Threads that wait for end-host sockets get EINTR.
+fn interrupt() {
+    for context in registry::all() {
+        context.waits.interrupt();
     }
 }
 

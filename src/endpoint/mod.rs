@@ -1,0 +1,153 @@
+//! End-host sockets: streams, listeners, epoll objects, pipes (endpoint-io.md §4).
+//!
+//! [`Endpoint`] is one core's. What it owns lies in [`State`] behind the core's token, as the monitor's does (decision B).
+//! Nothing here waits or knows threads: a call does what can be done now, or says that it cannot yet; who waits, and how,
+//! is `runtime`'s. What changes notes the sockets whose waiters are to look again ([`State::take_woken`]).
+
+pub mod epoll;
+pub mod events;
+pub mod pipe;
+pub mod socket;
+
+use crate::flow::slab::Slab;
+use crate::flow::token::{Token, TokenCell};
+use crate::monitor::{Errno, Monitor, Result};
+use epoll::{Epoll, Watch};
+use pipe::Pipe;
+use socket::{Kind, Socket, Sockets};
+
+/// One core's end-host sockets.
+#[derive(Debug, Default)]
+pub struct Endpoint {
+    cell: TokenCell<State>,
+}
+
+/// Everything they own: reached only with a token.
+#[derive(Debug, Default)]
+pub struct State {
+    /// By id.
+    pub sockets: Sockets,
+    watches: Slab<Watch>,
+    pipes: Slab<Pipe>,
+    /// Threads that sleep until something changes; with none, nothing needs noting.
+    pub sleepers: u32,
+    woken: Vec<u32>,
+    /// Too many to note: all are to look.
+    all_woken: bool,
+}
+
+impl Endpoint {
+    /// The state, lent against the token.
+    #[inline]
+    pub fn state<'a>(&'a self, token: &'a mut Token) -> &'a mut State {
+        self.cell.get(token)
+    }
+
+    /// The state, for reading.
+    #[inline]
+    pub fn view<'a>(&'a self, token: &'a Token) -> &'a State {
+        self.cell.view(token)
+    }
+
+    /// Makes an epoll object. ENFILE: no id is free; ENOMEM.
+    pub fn epoll_create(&self, m: &Monitor, t: &mut Token) -> Result<u32> {
+        let [id] = new_ids(m)?;
+        let put = self.state(t).sockets.put(id, Kind::Epoll(Epoll::default()));
+        kept(m, &[id], put.map_err(|_| Errno(libc::ENOMEM)))?;
+        Ok(id)
+    }
+
+    /// Makes a pipe: the id to read from and the id to write to. ENFILE: no ids are free; ENOMEM.
+    pub fn pipe(&self, m: &Monitor, t: &mut Token) -> Result<[u32; 2]> {
+        let ids = new_ids(m)?;
+        kept(m, &ids, self.state(t).make_pipe(ids))?;
+        Ok(ids)
+    }
+
+    /// Closes a socket; its id is free afterwards. `None`: the id names no end-host socket.
+    pub fn close(&self, m: &Monitor, t: &mut Token, id: u32) -> Option<Result<()>> {
+        let st = self.state(t);
+        st.sockets.get(id)?;
+        st.wake(id);
+        st.forget_socket(id);
+        st.forget_epoll(id);
+        let result = match st.sockets.take(id)? {
+            Kind::Pipe { pipe, writes } => {
+                st.close_pipe_end(pipe, writes);
+                Ok(())
+            }
+            Kind::Epoll(_) | Kind::Unused => Ok(()),
+        };
+        m.setup.lock().ids.free(id);
+        Some(result)
+    }
+}
+
+/// Ids from the context's one space (K9): all or none.
+fn new_ids<const N: usize>(m: &Monitor) -> Result<[u32; N]> {
+    let mut setup = m.setup.lock();
+    let mut ids = [0; N];
+    for n in 0..N {
+        match setup.ids.alloc() {
+            Some(id) => ids[n] = id,
+            None => {
+                for &id in &ids[..n] {
+                    setup.ids.free(id);
+                }
+                return Err(Errno(libc::ENFILE));
+            }
+        }
+    }
+    Ok(ids)
+}
+
+/// Gives ids back if what was to be made under them could not be.
+fn kept<T>(m: &Monitor, ids: &[u32], made: Result<T>) -> Result<T> {
+    if made.is_err() {
+        let mut setup = m.setup.lock();
+        for &id in ids {
+            setup.ids.free(id);
+        }
+    }
+    made
+}
+
+impl State {
+    /// What a socket is ready for now.
+    pub fn readiness(&self, id: u32) -> u32 {
+        match self.sockets.get(id) {
+            Some(&Socket { kind: Kind::Pipe { pipe, writes }, .. }) => self.pipe_readiness(pipe, writes),
+            _ => 0,
+        }
+    }
+
+    /// Notes that those who wait for a socket are to look again.
+    #[inline]
+    pub(crate) fn wake(&mut self, id: u32) {
+        if self.sleepers == 0 || self.woken.contains(&id) {
+            return;
+        }
+        if self.woken.len() < 64 && self.woken.try_reserve(1).is_ok() {
+            self.woken.push(id);
+        } else {
+            self.all_woken = true;
+        }
+    }
+
+    /// Whether somebody is to look again.
+    #[inline]
+    pub fn has_woken(&self) -> bool {
+        !self.woken.is_empty() || self.all_woken
+    }
+
+    /// Whether those who wait for a socket are to look again.
+    pub fn is_woken(&self, id: u32) -> bool {
+        self.all_woken || self.woken.contains(&id)
+    }
+
+    /// All have been told.
+    pub fn clear_woken(&mut self) {
+        self.woken.clear();
+        self.all_woken = false;
+    }
+}
