@@ -89,6 +89,17 @@ pub struct RxFrame {
     pub vouch: Vouch,
 }
 
+/// What is known about the next iteration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// Its time, in ns.
+    At(u64),
+    /// Nothing is there, but more may come.
+    Nothing,
+    /// There will be none.
+    End,
+}
+
 /// The answer of [`Replay::fill`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
