@@ -87,7 +87,7 @@ struct mos_stats {
 	uint64_t resteer_lost;          /* frames that found that core's queue full */
 
 	/* More of inspection. */
-	uint64_t in_fault;              /* not finished: a fault was contained */
+	uint64_t in_fault;              /* not finished: no memory, or a fault was contained */
 
 	/* More of fate. */
 	uint64_t drop_fault;            /* a fault was contained */

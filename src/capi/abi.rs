@@ -297,7 +297,7 @@ pub struct MosStats {
     pub resteered: u64,
     /// Frames that found that core's queue full.
     pub resteer_lost: u64,
-    /// Inspection: not finished, a fault was contained.
+    /// Inspection: not finished, for lack of memory or because a fault was contained.
     pub in_fault: u64,
     /// Fate: a fault was contained.
     pub drop_fault: u64,

@@ -85,7 +85,7 @@ pub struct Stats {
     pub no_memory: u64,
     /// Panics caught in a round.
     pub panics: u64,
-    /// Inspection: not finished, a fault was contained.
+    /// Inspection: not finished, for lack of memory or because a fault was contained.
     pub in_fault: u64,
     /// Fate: dropped, a fault was contained.
     pub drop_fault: u64,
