@@ -75,7 +75,7 @@ pub struct Stats {
     pub missing_bytes: u64,
     /// Payload bytes refused: beyond the window or the buffer (D6, D8).
     pub refused_bytes: u64,
-    /// Callbacks made, by built-in event number.
+    /// Built-in events, by number, that reached a socket with a callback for them or below them.
     pub events: [u64; super::event::BUILTINS],
     /// Frames cut by the capture's snap length.
     pub truncated: u64,
