@@ -37,7 +37,8 @@ impl State {
     pub(super) fn hinted(&self, prep: &Prepared) -> Option<(Id, usize)> {
         let (key, forward) = prep.key();
         let flow = self.flows.at(prep.hint)?;
-        if flow.key != key || flow.has(Flow::ALT_KEY) {
+        if flow.key != key || flow.flags & (Flow::ALT_KEY | Flow::RESET_DUE) != 0 {
+            // Found the long way, and never taken for a common packet.
             return None;
         }
         let from = if forward != flow.has(Flow::REVERSED) { CLI } else { SVR };

@@ -40,7 +40,11 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
         match devices.source(context.core, &sharing) {
             Ok(source) => {
                 let _running = enter::running(&context);
-                with_token(&context, |t| context.monitor.state(t).io = source);
+                with_token(&context, |t| {
+                    let st = context.monitor.state(t);
+                    st.host = devices.host(&source.ports);
+                    st.io = source;
+                });
                 replay_loop::run(&context, sharing.first() == Some(&context.core));
             }
             Err(message) => log::error!("core {}: {message}", context.core),
@@ -89,6 +93,7 @@ pub(super) fn guarded<R>(context: &Context, work: impl FnOnce(&mut Token) -> R) 
             st.raising = None;
             st.raised.clear();
             st.stats.panics += 1;
+            st.settle_fault();
             let flow = st.cur.flow.take();
             st.cur.end();
             log::error!("core {}: a fault was contained; the flow in process ends", context.core);

@@ -21,5 +21,6 @@ pub mod report;
 pub mod signals;
 #[allow(unsafe_code)]
 pub mod sleep;
+pub mod surroundings;
 pub mod sync;
 pub mod wait;
