@@ -191,13 +191,14 @@ impl Source {
         }
     }
 
-    /// Replaces `out` by the next packets.
-    pub fn fill(&mut self, out: &mut Vec<RxFrame>) -> Fill {
+    /// Replaces `out` by the next packets. `each` is shown the frames of a replay as they are read, in order; none of others.
+    #[inline]
+    pub fn fill(&mut self, out: &mut Vec<RxFrame>, each: impl FnMut(&[u8], &RxFrame)) -> Fill {
         out.clear();
         let answer = match &mut self.input {
             Input::None => Fill::End,
-            Input::Replay(replay, None, _) => replay.fill(out),
-            Input::Replay(replay, Some(steer), _) => replay.fill_steered(out, steer),
+            Input::Replay(replay, None, _) => replay.fill_steered(out, |_| true, each),
+            Input::Replay(replay, Some(steer), _) => replay.fill_steered(out, steer, each),
             Input::Live(live) => live.fill(out),
             Input::Stamped(stamped) => stamped.fill(out),
             Input::Script(script) => match script.waiting.pop_front() {
@@ -214,11 +215,12 @@ impl Source {
                 }
             },
         };
-        for rx in out.iter() {
-            let port = self.port_of(rx.dev) as usize;
-            if let Some(port) = self.ports.get_mut(port) {
-                port.counters.rx_packets += 1;
-                port.counters.rx_bytes += rx.cap_len as u64;
+        // Frames that came by one device in a row are counted together.
+        for run in out.chunk_by(|a, b| a.dev == b.dev) {
+            let port = run.first().map_or(0, |rx| self.port_of(rx.dev));
+            if let Some(port) = self.ports.get_mut(port as usize) {
+                port.counters.rx_packets += run.len() as u64;
+                port.counters.rx_bytes += run.iter().map(|rx| rx.cap_len as u64).sum::<u64>();
             }
         }
         answer
@@ -233,14 +235,6 @@ impl Source {
             Input::Stamped(stamped) => stamped.frame(rx),
             Input::Script(script) => script.frames.get(rx.off).map_or(&[], |f| f.as_slice()),
             Input::None => &[],
-        }
-    }
-
-    /// Asks for the bytes that will be wanted a batch after `rx`.
-    #[inline]
-    pub fn prefetch_after(&mut self, rx: &RxFrame) {
-        if let Input::Replay(replay, ..) = &mut self.input {
-            replay.prefetch_after(rx);
         }
     }
 

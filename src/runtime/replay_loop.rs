@@ -149,8 +149,7 @@ pub fn round(m: &Monitor, t: &mut Token, between: &mut bool) -> Round {
             }
         }
     }
-    let st = m.state(t);
-    let Fill::Batch { now_ns, ends_iteration } = st.io.fill(&mut st.batch) else {
+    let Fill::Batch { now_ns, ends_iteration } = m.receive(t) else {
         *between = true;
         m.end_iteration(t);
         return Round::Silence;
