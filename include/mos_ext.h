@@ -75,6 +75,15 @@ struct mos_stats {
 	uint64_t capture_skipped;       /* records of a capture file that were no packets */
 	uint64_t no_memory;             /* allocations refused (system or memory_limit) */
 	uint64_t callback_panics;       /* faults inside the library that were contained */
+
+	uint64_t sent_lost;             /* packets the stack made that could not be sent; not in sent_packets */
+
+	/* Live devices, what they say of themselves; not in rx_packets. Brought up to date once a second. */
+	uint64_t rx_missed;             /* frames that found the receive ring full */
+	uint64_t rx_no_buffer;          /* frames for which there was no buffer */
+	uint64_t rx_errors;             /* frames received damaged */
+	uint64_t resteered;             /* frames handed over to their flow's own core, which counts them */
+	uint64_t resteer_lost;          /* frames that found that core's queue full */
 };
 
 /*

@@ -285,6 +285,18 @@ pub struct MosStats {
     pub no_memory: u64,
     /// Faults inside the library that were contained.
     pub callback_panics: u64,
+    /// Packets the stack made that could not be sent; not in `sent_packets`.
+    pub sent_lost: u64,
+    /// Live devices: frames that found the receive ring full.
+    pub rx_missed: u64,
+    /// Live devices: frames for which there was no buffer.
+    pub rx_no_buffer: u64,
+    /// Live devices: frames received damaged.
+    pub rx_errors: u64,
+    /// Frames handed over to their flow's own core.
+    pub resteered: u64,
+    /// Frames that found that core's queue full.
+    pub resteer_lost: u64,
 }
 
 /// Most `application` blocks.
@@ -548,7 +560,7 @@ mod tests {
             Callback, 8, 8;
             Filter, 8, 8;
             SigHandler, 8, 8;
-            MosStats, 416, 8;
+            MosStats, 464, 8;
         }
     }
 
@@ -623,6 +635,8 @@ mod tests {
             MosStats, events, 288;
             MosStats, truncated_packets, 384;
             MosStats, callback_panics, 408;
+            MosStats, sent_lost, 416;
+            MosStats, resteer_lost, 456;
         }
         assert_eq!(PKT_INFO_LEN, 40);
     }

@@ -286,5 +286,11 @@ fn stats_of(s: &Stats) -> MosStats {
         capture_skipped: s.skipped,
         no_memory: s.no_memory,
         callback_panics: s.panics,
+        sent_lost: s.sent_lost,
+        rx_missed: s.missed,
+        rx_no_buffer: s.no_buffer,
+        rx_errors: s.rx_errors,
+        resteered: s.resteered,
+        resteer_lost: s.resteer_lost,
     }
 }

@@ -178,6 +178,11 @@ impl Source {
         }
     }
 
+    /// Whether live devices hold packets back for the next iteration: not to sleep before it.
+    pub fn holds(&self) -> bool {
+        matches!(&self.input, Input::Live(live) if live.holds())
+    }
+
     /// Replaces `out` by the next packets.
     pub fn fill(&mut self, out: &mut Vec<RxFrame>) -> Fill {
         out.clear();

@@ -64,7 +64,9 @@ impl LivePorts {
         };
         let Some(rank) = open.cores.iter().position(|&c| c == core) else { return Ok(None) };
         let devices = open.free[rank].take().ok_or("the core's queues are still in use")?;
-        Ok(Some(Live::new(devices)))
+        let mut live = Live::new(devices);
+        live.forget();
+        Ok(Some(live))
     }
 
     /// A core's queues come back. Those of the last close.
@@ -93,7 +95,7 @@ impl LivePorts {
                 resteer::resteered(queues.devices, self.core_of(cores.len()))
             };
             for ((free, device), receives) in free.iter_mut().zip(devices).zip(receives) {
-                free.get_or_insert_default().push(LiveDevice { port: found.port, receives, device });
+                free.get_or_insert_default().push(LiveDevice::new(found.port, receives, device));
             }
         }
         Ok(Open { cores: cores.to_vec(), free })
