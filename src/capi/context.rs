@@ -69,6 +69,7 @@ entry! {
         r.config = None;
         r.devices = None;
         drop(r);
+        devices::shut_down();
         *WORDS.lock() = Vec::new();
         Ok(0)
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 #[derive(Debug)]
 struct Ends {
+    /// With their time in ns.
     arriving: VecDeque<(u64, Vec<u8>)>,
     left: Vec<Vec<u8>>,
     takes: usize,
@@ -37,7 +38,7 @@ impl Cable {
         self.arrive_at(0, frame);
     }
 
-    /// A frame comes in at a time (0: the device does not know).
+    /// A frame comes in with a time stamp.
     pub fn arrive_at(&self, ts_ns: u64, frame: &[u8]) {
         self.0.lock().arriving.push_back((ts_ns, frame.to_vec()));
     }

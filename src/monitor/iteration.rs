@@ -1,7 +1,9 @@
 //! One loop iteration (monitor.md §2.1): packets, timers, expiry, NEW_DATA — in that order.
 
+use super::process::Fate;
 use super::state::Monitor;
 use crate::flow::token::Token;
+use crate::io::replay::Fill;
 use crate::net::forward;
 use crate::net::prepare;
 use std::sync::atomic::Ordering;
@@ -16,17 +18,26 @@ impl Monitor {
         self.clock_ms.store(st.now_ms, Ordering::Release);
     }
 
+    /// Takes the next packets from the source; [`Monitor::packets`] handles them.
+    pub fn receive(&self, t: &mut Token) -> Fill {
+        prepare::receive(self.state(t), self.settings.verify)
+    }
+
     /// Handles the packets of the batch (decision C: parse all, look all up, then one by one).
     pub fn packets(&self, t: &mut Token) {
         prepare::batch(self.state(t), self.settings.verify);
         for at in 0..self.state(t).batch.len() {
+            self.refresh_views(t);
             let st = self.state(t);
-            st.io.prefetch_after(&st.batch[at]);
-            let fate = self.inspect(t, at);
+            st.stats.rx_packets += 1;
+            st.stats.rx_bytes += st.batch[at].cap_len as u64;
+            let fate = if self.plain(t, at) { Fate::Forward } else { self.inspect(t, at) };
             forward::packet(self.state(t), at, fate, self.settings.forward);
             self.finish_packet(t);
         }
-        self.state(t).batch.clear();
+        let st = self.state(t);
+        st.batch.clear();
+        st.prepared.clear();
     }
 
     /// What follows the packets of an iteration.

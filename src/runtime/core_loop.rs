@@ -33,12 +33,12 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
     }
     if devices.is_live() {
         live_loop::run(&context);
-    } else if let Some((rank, cores)) = gate::wait(&context) {
-        match devices.source(rank, cores) {
+    } else if let Some(sharing) = gate::wait(&context) {
+        match devices.source(context.core, &sharing) {
             Ok(source) => {
                 let _running = enter::running(&context);
                 with_token(&context, |t| context.monitor.state(t).io = source);
-                replay_loop::run(&context, rank == 0 && cores > 0);
+                replay_loop::run(&context, sharing.first() == Some(&context.core));
             }
             Err(message) => log::error!("core {}: {message}", context.core),
         }
@@ -46,7 +46,7 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
     {
         let _running = enter::running(&context);
         guarded(&context, |t| context.monitor.end_all(t));
-        if devices.is_live() {
+        if devices.has_ports() {
             live_loop::end(&context);
         }
         publish(&context);

@@ -103,7 +103,7 @@ impl LivePort for PcapPort {
         for capture in captures {
             let injector = Injector::open(&self.interface)
                 .map_err(|e| explain(name, &e.to_string(), e.raw_os_error()))?;
-            devices.push(Box::new(PcapDevice {
+            let mut device = PcapDevice {
                 interface: self.interface.clone(),
                 capture,
                 injector,
@@ -111,7 +111,12 @@ impl LivePort for PcapPort {
                 frames: Vec::with_capacity(BURST),
                 no_buffer: 0,
                 failed: false,
-            }));
+            };
+            if sockets.len() > 1 {
+                // What came before the sockets were a group, all of them have.
+                device.forget();
+            }
+            devices.push(Box::new(device));
         }
         // The program deals rightly where all cores listen, but only hand-over makes sure: a packet whose headers the kernel has in
         // pieces goes to the first.
@@ -162,6 +167,16 @@ impl PcapDevice {
                 log::error!("device '{}': {e}", interface.name);
             }
             Err(_) => {}
+        }
+    }
+
+    /// Throws away what has come.
+    fn forget(&mut self) {
+        for _ in 0..1000 {
+            self.read(BURST);
+            if self.frames.is_empty() {
+                break;
+            }
         }
     }
 }
