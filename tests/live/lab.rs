@@ -33,7 +33,7 @@ impl Kind {
         };
         format!(
             "application {{\n\ttype = monitor\n\trun = box\n}}\n\
-             mos {{\n\tforward = {}\n\tmax_concurrency = 10000\n\trmem_size = 65536\n{more}\tnetdev {{\n{lines}\t}}\n{pair}}}\n",
+             mos {{\n\tforward = {}\n\tmax_concurrency = 10000\n\trmem_size = 16777216\n{more}\tnetdev {{\n{lines}\t}}\n{pair}}}\n",
             u8::from(forward)
         )
     }
