@@ -293,5 +293,11 @@ fn stats_of(s: &Stats) -> MosStats {
         rx_errors: s.rx_errors,
         resteered: s.resteered,
         resteer_lost: s.resteer_lost,
+        in_fault: s.in_fault,
+        drop_fault: s.drop_fault,
+        drop_unresolved: s.drop_unresolved,
+        drop_too_long: s.drop_too_long,
+        waiting: s.waiting,
+        echo_unanswered: s.echo_limited,
     }
 }

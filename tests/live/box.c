@@ -191,6 +191,7 @@ static void report(int core)
 	SHOW(in_malformed_tcp_len); SHOW(in_malformed_tcp_checksum); SHOW(in_unmonitored);
 	SHOW(consumed); SHOW(drop_config); SHOW(drop_callback); SHOW(drop_no_route); SHOW(drop_malformed);
 	SHOW(drop_tx_full); SHOW(drop_no_memory); SHOW(flows_created); SHOW(flows_ended); SHOW(bytes_missing);
+	SHOW(in_fault); SHOW(drop_fault); SHOW(drop_unresolved); SHOW(drop_too_long); SHOW(waiting);
 	SHOW(sent_lost); SHOW(rx_missed); SHOW(rx_no_buffer); SHOW(rx_errors); SHOW(resteered); SHOW(resteer_lost);
 	printf("\n");
 }

@@ -208,7 +208,11 @@ impl Report {
                 core.iter().filter(|(n, _)| prefixes.iter().any(|p| n.starts_with(p))).map(|(_, v)| v).sum()
             };
             assert_eq!(sum(&["in_"]), core["rx_packets"], "inspection of {core:#?}");
-            assert_eq!(sum(&["fwd_packets", "consumed", "drop_"]), core["rx_packets"], "fate of {core:#?}");
+            assert_eq!(
+                sum(&["fwd_packets", "consumed", "drop_", "waiting"]),
+                core["rx_packets"],
+                "fate of {core:#?}"
+            );
         }
     }
 }
