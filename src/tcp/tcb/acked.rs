@@ -98,6 +98,7 @@ impl Tcb {
             if start < ack as i64 || start >= end || end > self.snd.nxt as i64 {
                 continue;
             }
+            self.judge_head(start as u64, end as u64);
             if let Ok(board) = self.board.get_or_make() {
                 news += board.mark(start as u64, end as u64).unwrap_or(0) as u32;
             }

@@ -5,6 +5,9 @@
 //! follows from the scoreboard (IsLost of RFC 6675 4). Without, it is one segment beyond SND.UNA, and each duplicate
 //! acknowledgment stands for a segment that has left the network (RFC 6582). After a time-out it is everything that had been
 //! sent. Fast recovery meters what leaves by what arrives (RFC 6937).
+//!
+//! The first retransmission may be lost, too. Where SACK shows that more than two segments sent after it have arrived, it is
+//! made again, at the price of a second reduction; RFC 6675 would wait for the timer.
 
 use super::acked::News;
 use super::scoreboard::DUP_THRESH;
@@ -40,6 +43,12 @@ pub(super) struct Recovery {
     forced: bool,
     /// The rescue retransmission of this recovery was made (RFC 6675 4, NextSeg (4)).
     rescued: bool,
+    /// SND.NXT when the segment at SND.UNA was sent again, or when SND.UNA came to a segment that had been.
+    head_nxt: u64,
+    /// Bytes SACKed since that must have been sent after it.
+    after_head: u32,
+    /// Which is therefore lost again.
+    head_lost: bool,
     /// Our SYN or SYN/ACK was sent more than once.
     pub syn_lost: bool,
     /// What arrived a second time and is to be reported (RFC 2883); empty: nothing.
@@ -72,7 +81,17 @@ pub(super) struct Repair {
     pub len: u32,
     /// It goes whatever the congestion window says.
     pub forced: bool,
-    rescue: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The next one in order.
+    Next,
+    /// The last segment of the flight (RFC 6675 4, NextSeg (4)).
+    Rescue,
+    /// The first one, once more.
+    Head,
 }
 
 impl Tcb {
@@ -124,12 +143,18 @@ impl Tcb {
         if self.phase == Phase::Open {
             return None;
         }
+        if self.recovery.head_lost
+            && let Some(hole) = self.board.get().and_then(|b| b.next_hole(self.snd.una, b.highest()))
+        {
+            let len = hole.len().min(most.into()) as u32;
+            return Some(Repair { start: hole.start, len, forced: true, kind: Kind::Head });
+        }
         let start = self.recovery.high_rxt.max(self.snd.una);
         let hole = |end: u64| match self.board.get() {
             Some(board) => board.next_hole(start, end),
             None => (start < end).then_some(Range { start, end }),
         };
-        let mut rescue = false;
+        let mut kind = Kind::Next;
         let edge = self.lost_edge().min(self.snd.nxt);
         let mut found = hole(edge);
         if found.is_none() && !new_data && self.phase == Phase::Fast {
@@ -143,7 +168,7 @@ impl Tcb {
                 let end = self.recovery.point.min(self.snd.nxt);
                 let from = end.saturating_sub(most.into()).max(self.snd.una);
                 found = self.board.get().map_or(Some(Range { start: from, end }), |b| b.next_hole(from, end));
-                rescue = true;
+                kind = Kind::Rescue;
             }
         }
         let hole = found?;
@@ -153,7 +178,7 @@ impl Tcb {
             None => self.snd.nxt,
         };
         let len = (end - hole.start).min(self.with_fin(hole.start, most)) as u32;
-        (len > 0).then_some(Repair { start: hole.start, len, forced: self.recovery.forced, rescue })
+        (len > 0).then_some(Repair { start: hole.start, len, forced: self.recovery.forced, kind })
     }
 
     /// Sequence numbers a segment from `start` on may take if `most` bytes fit: one more for the FIN behind the last byte.
@@ -165,15 +190,54 @@ impl Tcb {
     /// A repair was sent.
     pub(super) fn repaired(&mut self, repair: &Repair) {
         let end = repair.start + u64::from(repair.len);
-        if repair.rescue {
-            self.recovery.rescued = true;
-        } else {
-            self.recovery.high_rxt = self.recovery.high_rxt.max(end);
+        match repair.kind {
+            Kind::Rescue => self.recovery.rescued = true,
+            Kind::Next => {
+                self.recovery.high_rxt = self.recovery.high_rxt.max(end);
+                self.recovery.forced = false;
+            }
+            Kind::Head => {}
         }
-        self.recovery.forced = false;
+        if repair.start == self.snd.una {
+            self.watch_head();
+        }
         self.retransmitted = self.retransmitted.saturating_add(1);
         // Karn: what is sent twice measures nothing.
         self.snd.timed_at = NEVER;
+    }
+
+    /// The segment at SND.UNA has just been sent again, or will soon be: what arrives from here on judges it.
+    fn watch_head(&mut self) {
+        self.recovery.head_nxt = self.snd.nxt;
+        self.recovery.after_head = 0;
+        self.recovery.head_lost = false;
+    }
+
+    /// `start..end` is about to be SACKed: how much of it is news, and was sent after the segment at SND.UNA was sent again?
+    /// Either it was sent again later, or for the first time.
+    pub(super) fn judge_head(&mut self, start: u64, end: u64) {
+        let (una, high, nxt) = (self.snd.una, self.recovery.high_rxt, self.recovery.head_nxt);
+        if self.phase == Phase::Open || high <= una {
+            return;
+        }
+        let again = self.unsacked(start, end.min(high));
+        let later = self.unsacked(start.max(nxt), end);
+        let r = &mut self.recovery;
+        r.after_head = r.after_head.saturating_add((again + later).min(u32::MAX.into()) as u32);
+        if r.after_head > (DUP_THRESH - 1) * u32::from(self.mss) {
+            r.head_lost = true;
+            r.after_head = 0;
+            self.reduce_again();
+        }
+    }
+
+    /// RFC 5681 4.3: the loss of a retransmission is a second indication of congestion.
+    fn reduce_again(&mut self) {
+        let pipe = self.pipe().clamp(1, u32::MAX.into()) as u32;
+        self.congestion.lost(self.congestion.cwnd.min(pipe), self.max_payload());
+        self.congestion.cwnd = self.congestion.cwnd.min(self.congestion.ssthresh);
+        self.recovery.flight = pipe;
+        (self.recovery.delivered, self.recovery.out) = (0, 0);
     }
 
     /// `len` bytes of data left, for the first time or again.
@@ -185,6 +249,9 @@ impl Tcb {
     pub(super) fn react(&mut self, now: u64, news: News, pipe: u64) {
         let mss = self.max_payload();
         let una = self.snd.una;
+        if news.acked > 0 {
+            self.watch_head();
+        }
         match self.phase {
             Phase::Open => {
                 if news.acked > 0 {
@@ -264,6 +331,7 @@ impl Tcb {
         let r = &mut self.recovery;
         r.point = self.snd.nxt;
         r.high_rxt = self.snd.una;
+        r.head_lost = false;
         r.flight = pipe.clamp(1, u32::MAX.into()) as u32;
         (r.delivered, r.out) = (0, 0);
         r.forced = true;
@@ -317,6 +385,7 @@ impl Tcb {
         let r = &mut self.recovery;
         r.point = self.snd.nxt;
         r.high_rxt = self.snd.una;
+        r.head_lost = false;
         r.dup_acks = 0;
         self.snd.timed_at = NEVER;
     }
