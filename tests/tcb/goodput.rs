@@ -39,8 +39,7 @@ fn share(config: Config, link: Link, size: usize, seed: u64) -> (u64, u32) {
 }
 
 /// 100 Mbit/s, 10 ms there and back.
-const LINK: Link =
-    Link { loss: 0, duplication: 0, reordering: 0, delay: 5000, per_byte: 8, queue: 125_000 };
+const LINK: Link = Link { loss: 0, duplication: 0, reordering: 0, delay: 5000, per_byte: 8, queue: 125_000 };
 
 fn config(congestion: Algorithm, sack: bool) -> Config {
     Config { congestion, sack, ..Config::default() }
@@ -60,18 +59,26 @@ fn a_full_queue_is_lived_with() {
     for congestion in [Algorithm::Cubic, Algorithm::NewReno] {
         for sack in [true, false] {
             let (share, again) = self::share(config(congestion, sack), LINK, 20 << 20, 1);
-            println!("queue {congestion:?} sack {sack}: {share} %, {again} retransmitted");
             assert!(share >= 70, "{congestion:?}, SACK {sack}: {share} %, {again} retransmitted");
         }
     }
 }
 
 #[test]
-fn random_loss_costs_no_time_outs_with_sack() {
+fn random_loss_slows_as_it_must() {
     for (loss, least) in [(1, 10), (2, 7), (10, 1)] {
         let lossy = Link { loss, ..LINK };
         let (share, again) = self::share(config(Algorithm::Cubic, true), lossy, 2 << 20, 1);
-        println!("loss {loss}: {share} %, {again} retransmitted");
         assert!(share >= least, "{loss} % lost: {share} %, {again} retransmitted");
+    }
+}
+
+#[test]
+fn a_short_path_hides_loss() {
+    // 800 Mbit/s, 0.1 ms there and back.
+    let lossy = Link { loss: 2, delay: 50, per_byte: 1, ..LINK };
+    for seed in 1..4 {
+        let (share, again) = self::share(config(Algorithm::Cubic, true), lossy, 10 << 20, seed);
+        assert!(share >= 80, "{share} %, {again} retransmitted");
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Phase {
 pub(super) struct Recovery {
     /// RecoveryPoint: the phase ends when this is acknowledged.
     point: u64,
+    /// Below, unSACKed bytes are lost though the scoreboard alone does not say so: a probe of the tail did.
+    edge: u64,
     /// HighRxt: below, everything lost was sent again in this phase.
     high_rxt: u64,
     /// Duplicate acknowledgments in a row.
@@ -92,6 +94,8 @@ enum Kind {
     Rescue,
     /// The first one, once more.
     Head,
+    /// A probe (RFC 8985 7.3).
+    Tail,
 }
 
 impl Tcb {
@@ -121,7 +125,11 @@ impl Tcb {
             Phase::Fast => {
                 // The segment at SND.UNA is lost: that began the phase, and a partial acknowledgment says it again.
                 let first = (self.snd.una + u64::from(self.max_payload())).min(self.recovery.point);
-                self.board.get().map_or(0, |board| board.lost_edge(self.max_payload())).max(first)
+                self.board
+                    .get()
+                    .map_or(0, |board| board.lost_edge(self.max_payload()))
+                    .max(first)
+                    .max(self.recovery.edge)
             }
         }
     }
@@ -140,6 +148,12 @@ impl Tcb {
 
     /// What to send again, if anything (NextSeg (1), and without new data (3) and (4), of RFC 6675 4).
     pub(super) fn next_repair(&self, most: u32, new_data: bool) -> Option<Repair> {
+        if self.tail.due && !new_data {
+            // The last segment; SACKed, it would not be due.
+            let start = self.last_segment(self.snd.nxt, most);
+            let len = (self.snd.nxt - start) as u32;
+            return Some(Repair { start, len, forced: true, kind: Kind::Tail });
+        }
         if self.phase == Phase::Open {
             return None;
         }
@@ -166,7 +180,7 @@ impl Tcb {
             {
                 // (4): the last segment, in case the end of the flight is lost.
                 let end = self.recovery.point.min(self.snd.nxt);
-                let from = end.saturating_sub(most.into()).max(self.snd.una);
+                let from = self.last_segment(end, most);
                 found = self.board.get().map_or(Some(Range { start: from, end }), |b| b.next_hole(from, end));
                 kind = Kind::Rescue;
             }
@@ -181,6 +195,11 @@ impl Tcb {
         (len > 0).then_some(Repair { start: hole.start, len, forced: self.recovery.forced, kind })
     }
 
+    /// Where the last segment before `end` begins if it holds `most` bytes; a FIN adds to it.
+    fn last_segment(&self, end: u64, most: u32) -> u64 {
+        end.min(self.send.end()).saturating_sub(most.into()).max(self.snd.una)
+    }
+
     /// Sequence numbers a segment from `start` on may take if `most` bytes fit: one more for the FIN behind the last byte.
     pub(super) fn with_fin(&self, start: u64, most: u32) -> u64 {
         let bytes = self.send.end().saturating_sub(start);
@@ -188,10 +207,11 @@ impl Tcb {
     }
 
     /// A repair was sent.
-    pub(super) fn repaired(&mut self, repair: &Repair) {
+    pub(super) fn repaired(&mut self, now: u64, repair: &Repair) {
         let end = repair.start + u64::from(repair.len);
         match repair.kind {
             Kind::Rescue => self.recovery.rescued = true,
+            Kind::Tail => self.probed(now, end, true),
             Kind::Next => {
                 self.recovery.high_rxt = self.recovery.high_rxt.max(end);
                 self.recovery.forced = false;
@@ -265,7 +285,7 @@ impl Tcb {
                     self.recovery.dup_acks = self.recovery.dup_acks.saturating_add(1);
                 }
                 if self.is_lost() {
-                    self.begin_recovery(pipe);
+                    self.begin_recovery(now, pipe);
                     self.meter(news, mss);
                 }
             }
@@ -317,17 +337,26 @@ impl Tcb {
         }
         if self.sack {
             let by_bytes = self.board.get().is_some_and(|b| b.lost_edge(self.max_payload()) > self.snd.una);
-            return by_bytes || (self.recovery.dup_acks >= DUP_THRESH && self.board.get().is_some());
+            return by_bytes
+                || self.probe_shows_loss()
+                || (self.recovery.dup_acks >= DUP_THRESH && self.board.get().is_some());
         }
         // RFC 6582 3.2 (1): not for the duplicates that the last recovery's own retransmissions draw.
         self.recovery.dup_acks >= DUP_THRESH && self.snd.una >= self.recovery.point
     }
 
     /// RFC 6675 5 (4), RFC 6582 3.2 (2), RFC 6937 3.
-    fn begin_recovery(&mut self, pipe: u64) {
+    pub(super) fn begin_recovery(&mut self, now: u64, pipe: u64) {
         let flight = (self.snd.nxt - self.snd.una).min(u32::MAX.into()) as u32;
         self.congestion.lost(flight, self.max_payload());
         self.phase = Phase::Fast;
+        if self.timer == Timer::Tail {
+            self.arm_retransmission(now);
+        }
+        // What was sent last has arrived, and nothing else was on its way: there is nothing more to wait for.
+        let highest = self.board.get().map_or(0, Scoreboard::highest);
+        self.recovery.edge = if highest == self.snd.nxt { highest } else { 0 };
+        self.tail = tail::Tail::default();
         let r = &mut self.recovery;
         r.point = self.snd.nxt;
         r.high_rxt = self.snd.una;
@@ -382,6 +411,7 @@ impl Tcb {
 
     fn begin_loss(&mut self) {
         self.phase = Phase::Loss;
+        self.tail = tail::Tail::default();
         let r = &mut self.recovery;
         r.point = self.snd.nxt;
         r.high_rxt = self.snd.una;
