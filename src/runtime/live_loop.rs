@@ -188,10 +188,8 @@ pub(super) fn end(context: &Context) {
 /// One iteration: a burst of every device, then what follows the packets.
 fn round(m: &Monitor, t: &mut Token) -> Found {
     let mut packets = false;
-    loop {
-        let st = m.state(t);
-        let Fill::Batch { now_ns, ends_iteration } = st.io.fill(&mut st.batch) else { break };
-        packets |= !st.batch.is_empty();
+    while let Fill::Batch { now_ns, ends_iteration } = m.receive(t) {
+        packets |= !m.state(t).batch.is_empty();
         m.set_time(t, now_ns);
         m.packets(t);
         if ends_iteration {

@@ -201,7 +201,7 @@ fn arrive(m: &Monitor, t: &mut Token, now_ns: u64, frames: Vec<Frame>, trace: bo
     let frames = frames.into_iter().map(|f| (f.dev, f.bytes)).collect();
     let st = m.state(t);
     st.io.script_mut().expect("a script").waiting.push_back((now_ns, frames));
-    st.io.fill(&mut st.batch);
+    st.io.fill(&mut st.batch, |_, _| ());
     for (rx, wire_len) in st.batch.iter_mut().zip(cut) {
         rx.wire_len = wire_len;
     }
@@ -234,15 +234,8 @@ fn look(m: &Monitor, t: &mut Token, world: &Shared) {
         }
     };
     say(s.panics == 0, "a panic was contained".into());
-    let inspected = s.in_flow + s.in_orphan + s.in_non_tcp + s.in_non_ip + s.in_fragment + s.in_local;
-    let bad =
-        s.bad_eth + s.bad_ip_len + s.bad_ip_version + s.bad_ip_checksum + s.bad_tcp_len + s.bad_tcp_checksum;
-    say(inspected + bad + s.in_unmonitored == s.rx_packets, format!("inspection: {s:?}"));
-    let dropped =
-        s.drop_config + s.drop_callback + s.drop_no_route + s.drop_malformed + s.drop_memory + s.drop_tx;
-    // A frame of our own that could not leave is counted as drop_tx too.
-    let fates = s.forwarded + s.consumed + dropped;
-    say(fates >= s.rx_packets && fates - s.drop_tx <= s.rx_packets, format!("fates: {s:?}"));
+    say(s.inspected() == s.rx_packets, format!("inspection: {s:?}"));
+    say(s.fates() == s.rx_packets, format!("fates: {s:?}"));
     say(s.flows_now == st.flows.len() as u64, format!("{} flows, {} counted", st.flows.len(), s.flows_now));
     say(s.flows_created - s.flows_ended == s.flows_now, format!("flows: {s:?}"));
     say(st.depth == 0 && !st.cur.active, "a dispatch does not end".into());
@@ -295,7 +288,7 @@ fn nothing_left(m: &Monitor, t: &mut Token, world: &Shared) -> Option<String> {
         ("deadlines", st.wheel.len()),
         ("bytes of streams", st.stream_memory as usize),
         ("ids", ids as usize),
-        ("queued frames", st.outbox.len()),
+        ("queued frames", st.host.ready.len()),
     ];
     left.iter().find(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what} are left"))
 }
