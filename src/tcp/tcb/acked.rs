@@ -125,6 +125,7 @@ impl Tcb {
         self.snd.nxt = self.snd.nxt.max(ack);
         self.retries = 0;
         self.soft = None;
+        self.tail.due = false;
         self.send.release(ack);
         if self.send.refused && self.has_space() {
             self.send.refused = false;

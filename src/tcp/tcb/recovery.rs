@@ -148,7 +148,7 @@ impl Tcb {
 
     /// What to send again, if anything (NextSeg (1), and without new data (3) and (4), of RFC 6675 4).
     pub(super) fn next_repair(&self, most: u32, new_data: bool) -> Option<Repair> {
-        if self.tail.due && !new_data {
+        if self.tail.due && !new_data && self.snd.nxt > self.snd.una {
             // The last segment; SACKed, it would not be due.
             let start = self.last_segment(self.snd.nxt, most);
             let len = (self.snd.nxt - start) as u32;
