@@ -171,7 +171,11 @@ impl Builder {
         let own =
             !self.captures.is_empty() || !self.packets.is_empty() || self.output.is_some() || self.to_memory;
         let (source, forwarded) = match devices {
-            Some(devices) if !own => (devices.source(0, 1).map_err(|reason| Error::Config { reason })?, None),
+            Some(devices) if !own => {
+                let source =
+                    if devices.is_live() { devices.live_source(0, &[0]) } else { devices.source(0, 1) };
+                (source.map_err(|reason| Error::Config { reason })?, None)
+            }
             _ => self.source()?,
         };
         let mut context = Context::with_settings(0, Arc::new(config), settings, NO_FOREIGN, source);

@@ -172,7 +172,7 @@ entry! {
         if enter::in_library() {
             context.free_at_end.store(true, Ordering::Release);
             // No lock: this may be a signal handler that interrupted the library. The core's end wakes who waits.
-            context.stop.store(true, Ordering::Release);
+            context.stop_soon();
         } else {
             context::destroy(&context);
         }

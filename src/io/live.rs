@@ -41,6 +41,26 @@ impl Live {
         Live { devices, views, turn: 0, from: 0, now_ns: 0, full: false, lost: (0, 0) }
     }
 
+    /// The devices, with nothing of theirs in process.
+    pub fn into_devices(self) -> Vec<LiveDevice> {
+        self.devices
+    }
+
+    /// Throws away what came while nobody received.
+    pub fn forget(&mut self) {
+        for it in self.devices.iter_mut().filter(|it| it.receives) {
+            // What keeps coming as fast as this is current.
+            for _ in 0..1024 {
+                self.views.clear();
+                it.device.receive(BURST, &mut self.views);
+                if self.views.is_empty() {
+                    break;
+                }
+            }
+        }
+        self.views.clear();
+    }
+
     /// The next burst. The clock is read for each.
     pub fn fill(&mut self, out: &mut Vec<RxFrame>) -> Fill {
         out.clear();

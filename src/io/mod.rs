@@ -10,6 +10,8 @@ pub mod live;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod output;
+#[allow(unsafe_code)]
+pub mod pcap;
 pub mod progress;
 pub mod replay;
 #[allow(unsafe_code)]

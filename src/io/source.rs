@@ -141,11 +141,20 @@ impl Source {
         (replay.readers().iter().map(|r| r.skipped().total()).sum(), messages)
     }
 
+    /// Takes the live devices out: nothing is received any more, and what was to leave by them does not.
+    pub fn take_live(&mut self) -> Option<Live> {
+        match std::mem::replace(&mut self.input, Input::None) {
+            Input::Live(live) => Some(*live),
+            other => {
+                self.input = other;
+                None
+            }
+        }
+    }
+
     /// Closes live devices and outputs; files are complete afterwards.
     pub fn close(&mut self) {
-        if self.is_live() {
-            self.input = Input::None;
-        }
+        drop(self.take_live());
         for port in &mut self.ports {
             port.output = None;
         }

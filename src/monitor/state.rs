@@ -153,6 +153,8 @@ pub struct State {
     pub has_raw: bool,
     /// The iteration that ends was a full burst: what fills a hole may still be waiting to be read (D5).
     pub more_waits: bool,
+    /// Frames wait for a live device to take them.
+    pub tx_waiting: bool,
     /// Sides to look at when the iteration ends.
     pub due: VecDeque<(Id, u8)>,
     /// Node whose filter or callback is running: who may raise.
@@ -206,6 +208,7 @@ impl Monitor {
                 has_stream: false,
                 has_raw: false,
                 more_waits: false,
+                tx_waiting: false,
                 due: VecDeque::new(),
                 raising: None,
                 raised: Vec::new(),

@@ -85,4 +85,16 @@ pub struct Stats {
     pub no_memory: u64,
     /// Panics caught in a round.
     pub panics: u64,
+    /// Packets made here that could not be sent; not among `sent_packets`.
+    pub sent_lost: u64,
+    /// Live devices: frames that came when the receive ring was full.
+    pub missed: u64,
+    /// Live devices: frames for which there was no buffer.
+    pub no_buffer: u64,
+    /// Live devices: frames received with an error.
+    pub rx_errors: u64,
+    /// Frames handed over to their own core.
+    pub resteered: u64,
+    /// Frames that found their core's ring full.
+    pub resteer_lost: u64,
 }

@@ -4,6 +4,7 @@
 
 use crate::flow::key::{Direction, ShortKey};
 use crate::flow::record::{CLI, Flow, SVR};
+use crate::io::device::Vouch;
 use crate::monitor::State;
 use crate::monitor::event::{ON_NEW_DATA, on_null};
 use crate::monitor::segment::segment_of;
@@ -20,6 +21,8 @@ pub enum Sum {
     BadIp,
     /// TCP's is wrong.
     BadTcp,
+    /// TCP's is left to the sender's network card: right as far as it goes.
+    Unfinished,
 }
 
 /// A packet's headers, key and flow.
@@ -42,9 +45,9 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Parses a frame and verifies its checksums.
+    /// Parses a frame and verifies its checksums, as far as its device does not vouch for them.
     #[inline]
-    pub fn new(frame: &[u8], wire_len: u32, verify: bool) -> Self {
+    pub fn new(frame: &[u8], wire_len: u32, verify: bool, vouch: Vouch) -> Self {
         let parsed = parse::parse(frame, wire_len);
         let mut prepared = Prepared {
             parsed,
@@ -60,7 +63,7 @@ impl Prepared {
             (prepared.key, prepared.forward) = Self::key_of(&parsed);
         }
         if verify && parsed.is_ipv4() {
-            prepared.sum = verify_sums(&parsed, frame);
+            prepared.sum = verify_sums(&parsed, frame, vouch);
         }
         prepared
     }
@@ -87,13 +90,21 @@ impl Prepared {
 }
 
 #[inline]
-fn verify_sums(p: &Parsed, frame: &[u8]) -> Sum {
+fn verify_sums(p: &Parsed, frame: &[u8], vouch: Vouch) -> Sum {
+    match vouch {
+        Vouch::Unknown | Vouch::Local => {}
+        Vouch::Good => return Sum::Good,
+        Vouch::BadIp => return Sum::BadIp,
+        Vouch::BadTcp if p.class == Class::Tcp => return Sum::BadTcp,
+        Vouch::BadTcp => return Sum::Good,
+    }
     let l3 = p.l3 as usize;
     if !checksum::ipv4_header_ok(&frame[l3..l3 + p.ihl as usize * 4]) {
         return Sum::BadIp;
     }
     if p.class == Class::Tcp && !p.truncated && !checksum::tcp_ok(&frame[l3..], p.ihl, p.ip_len) {
-        return Sum::BadTcp;
+        let unfinished = vouch == Vouch::Local && checksum::tcp_unfinished(&frame[l3..], p.ihl, p.ip_len);
+        return if unfinished { Sum::Unfinished } else { Sum::BadTcp };
     }
     Sum::Good
 }
@@ -103,7 +114,7 @@ pub fn batch(st: &mut State, verify: bool) {
     let State { io, batch, prepared, table, hasher, flows, cold, sockets, .. } = st;
     prepared.clear();
     for rx in batch.iter() {
-        let mut p = Prepared::new(io.frame(rx), rx.wire_len, verify);
+        let mut p = Prepared::new(io.frame(rx), rx.wire_len, verify, rx.vouch);
         if p.parsed.class == Class::Tcp {
             p.hash = hasher.short(&p.key);
             table.prefetch(p.hash);
@@ -138,8 +149,10 @@ pub fn batch(st: &mut State, verify: bool) {
 /// Parses the packet in process again, after a callback edited it before its flow was looked up.
 pub fn again(st: &mut State, verify: bool) {
     let at = st.cur.at;
-    let wire = st.batch[at].wire_len;
-    let mut p = Prepared::new(st.current_frame(), wire, verify);
+    let rx = st.batch[at];
+    // What the device said was about the bytes as they came.
+    let vouch = if rx.vouch == Vouch::Local { Vouch::Local } else { Vouch::Unknown };
+    let mut p = Prepared::new(st.current_frame(), rx.wire_len, verify, vouch);
     if p.parsed.class == Class::Tcp {
         p.hash = st.hasher.short(&p.key);
     }

@@ -3,12 +3,15 @@
 
 use super::core_loop;
 use super::enter;
+use super::live_loop::Poller;
 use super::registry;
+use super::sleep::Sleeper;
 use super::sync::{Baton, Condvar, Mutex};
 use super::wait::Waits;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::flow::hash::FlowHash;
+use crate::io::clock;
 use crate::io::source::{PortCounters, Source};
 use crate::monitor::state::ForeignCalls;
 use crate::monitor::{Errno, Monitor, Result, Settings};
@@ -30,6 +33,12 @@ pub struct Context {
     pub waits: Waits,
     /// The core's lock.
     pub baton: Baton,
+    /// Live: who holds it polls the core.
+    pub poller: Mutex<Poller>,
+    /// Live: wakes whoever polls.
+    pub sleeper: Sleeper,
+    /// Its packets come from live devices: time is the machine's.
+    pub live: bool,
     /// The configuration it was made with.
     pub config: Arc<Config>,
     /// Number of the thread that made it.
@@ -87,12 +96,20 @@ impl Context {
             Some(seed) => FlowHash::with_seed(seed),
             None => FlowHash::random(),
         };
+        let live = source.is_live();
+        let monitor = Monitor::new(registry::handle(core), settings, foreign, hasher, source);
+        if live {
+            monitor.start_timers(clock::now_ns() / 1_000_000);
+        }
         Context {
             core,
-            monitor: Monitor::new(registry::handle(core), settings, foreign, hasher, source),
+            monitor,
             endpoint: Endpoint::default(),
             waits: Waits::default(),
             baton: Baton::default(),
+            poller: Mutex::new(Poller::new(config.mos.stat_print.clone())),
+            sleeper: Sleeper::default(),
+            live,
             config,
             creator: enter::thread_number(),
             ready: AtomicBool::new(false),
@@ -125,15 +142,37 @@ impl Context {
             log::error!("mtcp_create_context({core}): expected a core id from 0 to {}", cores - 1);
             return Err(Errno(libc::EINVAL));
         }
-        let context = Arc::new(Context::detached(core as usize, config, foreign, Source::none(Vec::new())));
-        if !registry::add(context.clone()) {
+        let exists = || {
             log::error!("mtcp_create_context({core}): the core has a context already");
-            return Err(Errno(libc::EEXIST));
+            Errno(libc::EEXIST)
+        };
+        if registry::context(core).is_ok() {
+            return Err(exists());
         }
-        let run = context.clone();
+        let source = if devices.is_live() {
+            let sharing: Vec<usize> =
+                (0..cores as usize).filter(|&c| config.mos.cpu_mask >> c & 1 == 1).collect();
+            devices.live_source(core as usize, &sharing).map_err(|message| {
+                log::error!("mtcp_create_context({core}): {message}");
+                Errno(libc::ENODEV)
+            })?
+        } else {
+            Source::none(Vec::new())
+        };
+        let context = Arc::new(Context::detached(core as usize, config, foreign, source));
+        let back = |context: &Context| {
+            if let Some(live) = core_loop::with_token(context, |t| context.monitor.state(t).io.take_live()) {
+                devices.give_back(context.core, live);
+            }
+        };
+        if !registry::add(context.clone()) {
+            back(&context);
+            return Err(exists());
+        }
+        let (run, of_run) = (context.clone(), devices.clone());
         let spawned = std::thread::Builder::new()
             .name(format!("mos-{core}"))
-            .spawn(move || core_loop::run(run, &devices));
+            .spawn(move || core_loop::run(run, &of_run));
         match spawned {
             Ok(thread) => {
                 *context.thread.lock() = Some(thread);
@@ -141,9 +180,23 @@ impl Context {
             }
             Err(e) => {
                 log::error!("mtcp_create_context({core}): no thread: {e}");
+                back(&context);
                 registry::remove(&context);
                 Err(Errno(libc::EAGAIN))
             }
+        }
+    }
+
+    /// Asks the core to end, without a lock.
+    pub fn stop_soon(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.sleeper.wake();
+    }
+
+    /// A call from outside comes: it finds the time as it is now, not as of the last round.
+    pub fn tell_time(&self) {
+        if self.live {
+            self.monitor.clock_ms.fetch_max(clock::now_ns() / 1_000_000, Ordering::AcqRel);
         }
     }
 
@@ -164,7 +217,7 @@ impl Context {
 
     /// Asks the core to end; who waits for its sockets gets EINTR.
     pub fn request_stop(&self) {
-        self.stop.store(true, Ordering::Release);
+        self.stop_soon();
         self.waits.wake_all();
     }
 

@@ -1,4 +1,4 @@
-//! The poll loop of a core that replays: packets and deadlines in the order of virtual time (design E).
+//! The life of a core's thread: it waits for its packets to start, polls them (a replay's or live ones), delivers what ends with it.
 
 use super::affinity;
 use super::context::Context;
@@ -6,31 +6,17 @@ use super::devices::Devices;
 use super::enter;
 use super::gate;
 use super::registry;
-use super::report::{Lines, ReplayStats};
+use super::{live_loop, replay_loop};
 use crate::flow::record::CLI;
 use crate::flow::token::Token;
-use crate::io::progress::Progress;
-use crate::io::replay::Fill;
-use crate::monitor::Monitor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// So many rounds that panic one after the other end the core.
-const MOST_PANICS: u32 = 1000;
+pub use super::replay_loop::{Round, round};
 
-/// What a round found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Round {
-    /// Packets were handled.
-    Packets,
-    /// Time passed without packets.
-    Silence,
-    /// No packet will come any more; flows are still to end by themselves.
-    Draining,
-    /// Nothing is left to do.
-    Done,
-}
+/// So many rounds that panic one after the other end the core.
+pub(super) const MOST_PANICS: u32 = 1000;
 
 /// The thread of a context.
 pub fn run(context: Arc<Context>, devices: &Devices) {
@@ -45,12 +31,14 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
     if !affinity::pin(context.core) {
         log::info!("core {} is not there to be pinned to", context.core);
     }
-    if let Some((rank, cores)) = gate::wait(&context) {
+    if devices.is_live() {
+        live_loop::run(&context);
+    } else if let Some((rank, cores)) = gate::wait(&context) {
         match devices.source(rank, cores) {
             Ok(source) => {
                 let _running = enter::running(&context);
                 with_token(&context, |t| context.monitor.state(t).io = source);
-                poll(&context, rank == 0 && cores > 0);
+                replay_loop::run(&context, rank == 0 && cores > 0);
             }
             Err(message) => log::error!("core {}: {message}", context.core),
         }
@@ -58,8 +46,14 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
     {
         let _running = enter::running(&context);
         guarded(&context, |t| context.monitor.end_all(t));
+        if devices.is_live() {
+            live_loop::end(&context);
+        }
         publish(&context);
         publish_ports(&context);
+        if let Some(live) = with_token(&context, |t| context.monitor.state(t).io.take_live()) {
+            devices.give_back(context.core, live);
+        }
         with_token(&context, |t| context.monitor.state(t).io.close());
     }
     if context.free_at_end.load(Ordering::Acquire) {
@@ -77,7 +71,7 @@ pub(crate) fn with_token<R>(context: &Context, work: impl FnOnce(&mut Token) -> 
 }
 
 /// As [`with_token`]; a panic ends the flow in process and is counted. `None`: it panicked.
-fn guarded<R>(context: &Context, work: impl FnOnce(&mut Token) -> R) -> Option<R> {
+pub(super) fn guarded<R>(context: &Context, work: impl FnOnce(&mut Token) -> R) -> Option<R> {
     with_token(context, |t| match catch_unwind(AssertUnwindSafe(|| work(t))) {
         Ok(result) => {
             context.waits.deliver(context, t);
@@ -103,53 +97,6 @@ fn guarded<R>(context: &Context, work: impl FnOnce(&mut Token) -> R) -> Option<R
     })
 }
 
-fn poll(context: &Arc<Context>, first: bool) {
-    let m = &context.monitor;
-    let mut progress = first.then(Progress::on_stderr);
-    let mut lines = Lines::new(context);
-    let mut stats = ReplayStats::start();
-    let mut between = true;
-    let mut panics = 0;
-    while !context.stop.load(Ordering::Acquire) {
-        let round = guarded(context, |t| {
-            let round = round(m, t, &mut between);
-            let st = m.state(t);
-            *m.published.lock() = st.stats;
-            stats.sample(st);
-            if let (Some(progress), Some(replay)) = (&mut progress, st.io.as_replay()) {
-                progress.update(replay.position(), replay.packets());
-            }
-            round
-        });
-        match round {
-            Some(Round::Done) => break,
-            Some(Round::Draining) => stats.drain(),
-            Some(_) => panics = 0,
-            None => {
-                between = true;
-                panics += 1;
-                if panics == MOST_PANICS {
-                    log::error!("core {}: {MOST_PANICS} faults in a row, giving up", context.core);
-                    break;
-                }
-            }
-        }
-        lines.print(context);
-    }
-    if let Some(progress) = &mut progress {
-        progress.finish();
-    }
-    with_token(context, |t| {
-        let st = m.state(t);
-        let skipped = st.io.skipped();
-        st.stats.skipped = skipped.0;
-        for message in skipped.1 {
-            log::warn!("{message}");
-        }
-        stats.finish(st);
-    });
-}
-
 /// Too many rounds panicked one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GaveUp;
@@ -158,19 +105,12 @@ pub(crate) struct GaveUp;
 /// are left, outputs closed. `stop` is asked before each round. Returns the messages about what was skipped.
 pub(crate) fn drive(context: &Context, stop: impl Fn() -> bool) -> Result<Vec<String>, GaveUp> {
     let m = &context.monitor;
-    let mut between = true;
-    let mut panics = 0;
-    while !stop() && panics < MOST_PANICS {
-        match guarded(context, |t| round(m, t, &mut between)) {
-            Some(Round::Done) => break,
-            Some(_) => panics = 0,
-            None => {
-                between = true;
-                panics += 1;
-            }
-        }
-    }
+    let live = with_token(context, |t| m.state(t).io.is_live());
+    let result = if live { live_loop::drive(context, stop) } else { replay_loop::drive(context, stop) };
     guarded(context, |t| m.end_all(t));
+    if live {
+        live_loop::end(context);
+    }
     let messages = with_token(context, |t| {
         let st = m.state(t);
         let (skipped, messages) = st.io.skipped();
@@ -179,7 +119,7 @@ pub(crate) fn drive(context: &Context, stop: impl Fn() -> bool) -> Result<Vec<St
         *m.published.lock() = st.stats;
         messages
     });
-    if panics < MOST_PANICS { Ok(messages) } else { Err(GaveUp) }
+    result.map(|()| messages)
 }
 
 fn publish(context: &Context) {
@@ -195,59 +135,4 @@ pub(super) fn publish_ports(context: &Context) {
         let st = context.monitor.state(t);
         *context.ports.lock() = st.io.ports.iter().map(|p| (p.name.clone(), p.counters)).collect();
     });
-}
-
-/// One step: the packets of (a part of) an iteration, or the next deadline in the silence before them.
-/// `between`: no iteration is open.
-pub fn round(m: &Monitor, t: &mut Token, between: &mut bool) -> Round {
-    if *between {
-        let next = m.state(t).io.next_at().map(|ns| ns / 1_000_000);
-        if m.clock_ms.load(Ordering::Relaxed) == u64::MAX {
-            // Virtual time starts at the first stamp.
-            let start = next.unwrap_or(0);
-            m.set_time(t, start * 1_000_000);
-            m.start_timers(start);
-        }
-        let due = m.next_deadline_ms(t);
-        match (next, due) {
-            (Some(next), Some(due)) if due < next => {
-                silence(m, t, due, next);
-                return Round::Silence;
-            }
-            (Some(_), _) => {}
-            (None, _) if m.state(t).flows.is_empty() => return Round::Done,
-            (None, Some(due)) if m.state(t).wheel.next_due().is_some_and(|d| d < 1 << 61) => {
-                silence(m, t, due, u64::MAX / 1_000_000);
-                return Round::Draining;
-            }
-            (None, _) => {
-                // Flows that never expire end as by destroy.
-                m.end_all(t);
-                return Round::Done;
-            }
-        }
-    }
-    let st = m.state(t);
-    let Fill::Batch { now_ns, ends_iteration } = st.io.fill(&mut st.batch) else {
-        *between = true;
-        m.end_iteration(t);
-        return Round::Silence;
-    };
-    m.set_time(t, now_ns / 1_000_000 * 1_000_000);
-    m.packets(t);
-    *between = ends_iteration;
-    if ends_iteration {
-        let st = m.state(t);
-        st.more_waits = st.io.more_waits();
-        m.end_iteration(t);
-    }
-    Round::Packets
-}
-
-/// An iteration without packets, at a deadline in a silence that lasts until `end`.
-fn silence(m: &Monitor, t: &mut Token, due_ms: u64, end_ms: u64) {
-    m.set_time(t, due_ms.saturating_mul(1_000_000));
-    m.state(t).jump = Some(end_ms);
-    m.end_iteration(t);
-    m.state(t).jump = None;
 }

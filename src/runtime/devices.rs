@@ -1,8 +1,13 @@
-//! The configuration's devices: capture files to replay, egress files to write, and which port takes what from which.
+//! The configuration's devices: capture files to replay, live interfaces and ports, egress files to write, and which port takes
+//! what from which.
 
-use crate::config::{Config, ConfigError, IoKind};
+use super::live_ports::{Found, LivePorts};
+use crate::config::{Config, ConfigError, IoKind, NetDev};
 use crate::io::capture::{CaptureReader, CaptureWriter};
+use crate::io::device::{LivePort, PortInfo};
+use crate::io::live::Live;
 use crate::io::output::Output;
+use crate::io::pcap::PcapPort;
 use crate::io::replay::{Replay, ReplayOptions};
 use crate::io::source::{Port, Source, Steer};
 use crate::net::rss::{Rss, RssForm};
@@ -21,6 +26,9 @@ pub struct Devices {
     mates: Vec<Option<u8>>,
     options: ReplayOptions,
     rss: Rss,
+    live: LivePorts,
+    /// What each port is.
+    infos: Vec<PortInfo>,
     writers: Mutex<Vec<Option<Weak<Mutex<CaptureWriter>>>>>,
 }
 
@@ -58,25 +66,58 @@ impl Devices {
             }
         }
         let mut inputs = Vec::new();
+        let mut found = Vec::new();
         let mut egress = vec![false; names.len()];
         for (n, name) in names.iter().enumerate() {
-            match kind(config, name) {
-                IoKind::File if !Path::new(name).exists() && mates[n].is_some() => egress[n] = true,
+            let live: Box<dyn LivePort> = match kind(config, name) {
+                IoKind::File if !Path::new(name).exists() && mates[n].is_some() => {
+                    egress[n] = true;
+                    continue;
+                }
                 IoKind::File => {
                     let reader = CaptureReader::open(name, options.preload).map_err(|e| e.to_string())?;
                     inputs.push((n, Mutex::new(reader)));
+                    continue;
                 }
-                IoKind::Pcap | IoKind::Dpdk => {
-                    return Err(format!(
-                        "device '{name}': this version replays capture files only; expected a path that ends in .pcap, .pcapng or .pcap.gz \
-                         (in the netdev block, or MOS_NETDEV='trace.pcap')"
-                    ));
+                IoKind::Pcap => Box::new(PcapPort::open(name)?),
+                IoKind::Dpdk => {
+                    return Err(format!("device '{name}': this library was built without DPDK"));
                 }
+            };
+            let mask = mos.netdevs.iter().find(|d| d.name == *name).map_or(0, |d| d.mask);
+            found.push(Found { port: n as u8, mask, device: live });
+        }
+        if let (Some((n, _)), Some(live)) = (inputs.first(), found.first()) {
+            return Err(format!(
+                "devices '{}' and '{}': a capture file is replayed on its own clock; expected capture files or live devices, not both",
+                names[*n], names[live.port as usize]
+            ));
+        }
+        let form = match found.first() {
+            _ if mos.rss_fair => RssForm::Fair,
+            Some(first) => first.device.rss_form(),
+            None => RssForm::Wide,
+        };
+        let rss = Rss::new(form);
+        let live = LivePorts::new(found, rss);
+        let mut infos: Vec<PortInfo> = vec![PortInfo::default(); names.len()];
+        for (port, info) in live.infos() {
+            infos[port as usize] = info;
+        }
+        for line in &mos.netdevs {
+            let NetDev { name, addr, mac, .. } = line;
+            if let Some(n) = names.iter().position(|x| x == name) {
+                infos[n].addr = addr.or(infos[n].addr);
+                infos[n].mac = mac.unwrap_or(infos[n].mac);
             }
         }
-        let form = if mos.rss_fair { RssForm::Fair } else { RssForm::Wide };
         let writers = Mutex::new(vec![None; names.len()]);
-        Ok(Devices { names, inputs, egress, mates, options, rss: Rss::new(form), writers })
+        Ok(Devices { names, inputs, egress, mates, options, rss, live, infos, writers })
+    }
+
+    /// Whether packets come from live devices.
+    pub fn is_live(&self) -> bool {
+        !self.live.is_empty()
     }
 
     /// Whether packets come from capture files.
@@ -94,11 +135,7 @@ impl Devices {
     /// # Errors
     /// What went wrong with which file.
     pub fn source(&self, rank: usize, cores: usize) -> std::result::Result<Source, String> {
-        let mut ports = Vec::new();
-        for (n, name) in self.names.iter().enumerate() {
-            let output = if self.egress[n] { Some(self.writer(n)?) } else { None };
-            ports.push(Port { name: name.clone(), mate: self.mates[n], output, ..Port::default() });
-        }
+        let ports = self.ports()?;
         if self.inputs.is_empty() || cores == 0 {
             return Ok(Source::none(ports));
         }
@@ -115,6 +152,33 @@ impl Devices {
             None
         };
         Ok(Source::replay(replay, steer, devices, ports))
+    }
+
+    /// The source of a core that receives live; `cores` are those that share the packets, if that is not settled yet.
+    ///
+    /// # Errors
+    /// What went wrong with which device.
+    pub fn live_source(&self, core: usize, cores: &[usize]) -> std::result::Result<Source, String> {
+        let mut ports = self.ports()?;
+        let Some(live) = self.live.take(core, cores)? else { return Ok(Source::none(ports)) };
+        for (n, (port, _)) in self.live.infos().enumerate() {
+            ports[port as usize].output = Some(Output::Device(n as u8));
+        }
+        Ok(Source::live(live, ports))
+    }
+
+    /// A core's live devices come back.
+    pub fn give_back(&self, core: usize, live: Live) {
+        self.live.give_back(core, live);
+    }
+
+    fn ports(&self) -> std::result::Result<Vec<Port>, String> {
+        let port = |(n, name): (usize, &String)| {
+            let output = if self.egress[n] { Some(self.writer(n)?) } else { None };
+            let info = self.infos[n];
+            Ok(Port { name: name.clone(), mate: self.mates[n], output, info, ..Port::default() })
+        };
+        self.names.iter().enumerate().map(port).collect()
     }
 
     fn writer(&self, n: usize) -> std::result::Result<Output, String> {
@@ -136,7 +200,7 @@ fn kind(config: &Config, name: &str) -> IoKind {
 }
 
 /// The core that gets a frame: both directions of a flow the same one (D21); what has no tuple goes to the first.
-fn core_of(rss: &Rss, frame: &[u8], cores: usize) -> usize {
+pub(super) fn core_of(rss: &Rss, frame: &[u8], cores: usize) -> usize {
     let p = parse::parse(frame, frame.len() as u32);
     if !p.is_ipv4() {
         return 0;

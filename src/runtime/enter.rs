@@ -121,8 +121,11 @@ pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -
             let _held = context.baton.take();
             // SAFETY: this thread took the lock a line ago, and has no other token for this core.
             let mut token = unsafe { Token::new() };
+            context.tell_time();
             let result = call(&context, &mut token);
             context.waits.deliver(&context, &mut token);
+            // What it queued leaves in the next round.
+            context.sleeper.wake();
             result
         }
     }
@@ -175,7 +178,11 @@ fn reach<R>(cpu: i32, gone: Gone, must_live: bool, call: impl FnOnce(&Context) -
         Ok(From::Callback(context)) => leave_callout(context, || call(context)),
         Ok(From::Outside) => {
             let _inside = Inside::enter();
-            call(&*found()?)
+            let context = found()?;
+            context.tell_time();
+            let result = call(&context);
+            context.sleeper.wake();
+            result
         }
         Err(e) => match caller() {
             // From a callback, about another core.

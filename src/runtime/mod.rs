@@ -8,11 +8,16 @@ pub mod devices;
 #[allow(unsafe_code)]
 pub mod enter;
 pub mod gate;
+pub mod live_loop;
+pub mod live_ports;
 pub mod log;
 pub mod registry;
+pub mod replay_loop;
 #[allow(unsafe_code)]
 pub mod report;
 #[allow(unsafe_code)]
 pub mod signals;
+#[allow(unsafe_code)]
+pub mod sleep;
 pub mod sync;
 pub mod wait;

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Preamble, gap and frame check sequence: bytes a frame takes on the wire besides its own.
 const FRAMING: u64 = 24;
 
+/// Between two times the lines are printed.
+const EVERY: Duration = Duration::from_secs(1);
+
 /// Prints the statistics lines once a second; the first context of the process does.
 #[derive(Debug)]
 pub struct Lines {
@@ -25,25 +28,32 @@ pub struct Lines {
 
 impl Lines {
     /// Lines for the devices that `stat_print` names.
-    pub fn new(context: &Context) -> Self {
+    pub fn new(stat_print: Vec<String>) -> Self {
         Lines {
             last: Instant::now(),
             before: Vec::new(),
             peak: (0.0, 0.0),
             average: None,
-            wanted: context.config.mos.stat_print.clone(),
+            wanted: stat_print,
             rounds: 0,
         }
     }
 
-    /// Prints when a second has passed. Cheap otherwise.
-    pub fn print(&mut self, context: &Arc<Context>) {
+    /// Prints when a second has passed, looking at the clock seldom: for many short rounds.
+    pub fn print(&mut self, context: &Context) {
         self.rounds = self.rounds.wrapping_add(1);
-        if self.wanted.is_empty() || !self.rounds.is_multiple_of(256) {
+        if self.rounds.is_multiple_of(256) {
+            self.print_now(context);
+        }
+    }
+
+    /// Prints when a second has passed. Cheap otherwise.
+    pub fn print_now(&mut self, context: &Context) {
+        if self.wanted.is_empty() {
             return;
         }
         let elapsed = self.last.elapsed();
-        if elapsed < Duration::from_secs(1) {
+        if elapsed < EVERY {
             return;
         }
         self.last = Instant::now();
@@ -53,6 +63,11 @@ impl Lines {
             return;
         }
         self.report(&contexts, elapsed.as_secs_f64());
+    }
+
+    /// Until the next lines are due.
+    pub fn due_in(&self) -> Duration {
+        if self.wanted.is_empty() { Duration::MAX } else { EVERY.saturating_sub(self.last.elapsed()) }
     }
 
     fn report(&mut self, contexts: &[Arc<Context>], seconds: f64) {

@@ -1,0 +1,144 @@
+//! The poll loop of a core that replays: packets and deadlines in the order of virtual time (design E).
+
+use super::context::Context;
+use super::core_loop::{GaveUp, MOST_PANICS, guarded, with_token};
+use super::report::{Lines, ReplayStats};
+use crate::flow::token::Token;
+use crate::io::progress::Progress;
+use crate::io::replay::Fill;
+use crate::monitor::Monitor;
+use std::sync::atomic::Ordering;
+
+/// What a round found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// Packets were handled.
+    Packets,
+    /// Time passed without packets.
+    Silence,
+    /// No packet will come any more; flows are still to end by themselves.
+    Draining,
+    /// Nothing is left to do.
+    Done,
+}
+
+/// Polls until the replay is over or the core is to end. `first`: of those that share the packets, this one shows progress.
+pub(super) fn run(context: &Context, first: bool) {
+    let m = &context.monitor;
+    let mut progress = first.then(Progress::on_stderr);
+    let mut lines = Lines::new(context.config.mos.stat_print.clone());
+    let mut stats = ReplayStats::start();
+    let mut between = true;
+    let mut panics = 0;
+    while !context.stop.load(Ordering::Acquire) {
+        let round = guarded(context, |t| {
+            let round = round(m, t, &mut between);
+            let st = m.state(t);
+            *m.published.lock() = st.stats;
+            stats.sample(st);
+            if let (Some(progress), Some(replay)) = (&mut progress, st.io.as_replay()) {
+                progress.update(replay.position(), replay.packets());
+            }
+            round
+        });
+        match round {
+            Some(Round::Done) => break,
+            Some(Round::Draining) => stats.drain(),
+            Some(_) => panics = 0,
+            None => {
+                between = true;
+                panics += 1;
+                if panics == MOST_PANICS {
+                    log::error!("core {}: {MOST_PANICS} faults in a row, giving up", context.core);
+                    break;
+                }
+            }
+        }
+        lines.print(context);
+    }
+    if let Some(progress) = &mut progress {
+        progress.finish();
+    }
+    with_token(context, |t| {
+        let st = m.state(t);
+        let skipped = st.io.skipped();
+        st.stats.skipped = skipped.0;
+        for message in skipped.1 {
+            log::warn!("{message}");
+        }
+        stats.finish(st);
+    });
+}
+
+/// As [`run`] for a context without a thread, on the calling one; `stop` is asked before each round.
+pub(super) fn drive(context: &Context, stop: impl Fn() -> bool) -> Result<(), GaveUp> {
+    let m = &context.monitor;
+    let mut between = true;
+    let mut panics = 0;
+    while !stop() && panics < MOST_PANICS {
+        match guarded(context, |t| round(m, t, &mut between)) {
+            Some(Round::Done) => break,
+            Some(_) => panics = 0,
+            None => {
+                between = true;
+                panics += 1;
+            }
+        }
+    }
+    if panics < MOST_PANICS { Ok(()) } else { Err(GaveUp) }
+}
+
+/// One step: the packets of (a part of) an iteration, or the next deadline in the silence before them.
+/// `between`: no iteration is open.
+pub fn round(m: &Monitor, t: &mut Token, between: &mut bool) -> Round {
+    if *between {
+        let next = m.state(t).io.next_at().map(|ns| ns / 1_000_000);
+        if m.clock_ms.load(Ordering::Relaxed) == u64::MAX {
+            // Virtual time starts at the first stamp.
+            let start = next.unwrap_or(0);
+            m.set_time(t, start * 1_000_000);
+            m.start_timers(start);
+        }
+        let due = m.next_deadline_ms(t);
+        match (next, due) {
+            (Some(next), Some(due)) if due < next => {
+                silence(m, t, due, next);
+                return Round::Silence;
+            }
+            (Some(_), _) => {}
+            (None, _) if m.state(t).flows.is_empty() => return Round::Done,
+            (None, Some(due)) if m.state(t).wheel.next_due().is_some_and(|d| d < 1 << 61) => {
+                silence(m, t, due, u64::MAX / 1_000_000);
+                return Round::Draining;
+            }
+            (None, _) => {
+                // Flows that never expire end as by destroy.
+                m.end_all(t);
+                return Round::Done;
+            }
+        }
+    }
+    let st = m.state(t);
+    let Fill::Batch { now_ns, ends_iteration } = st.io.fill(&mut st.batch) else {
+        *between = true;
+        m.end_iteration(t);
+        return Round::Silence;
+    };
+    m.set_time(t, now_ns / 1_000_000 * 1_000_000);
+    m.packets(t);
+    *between = ends_iteration;
+    if ends_iteration {
+        let st = m.state(t);
+        st.more_waits = st.io.more_waits();
+        m.end_iteration(t);
+    }
+    Round::Packets
+}
+
+/// An iteration without packets, at a deadline in a silence that lasts until `end`.
+fn silence(m: &Monitor, t: &mut Token, due_ms: u64, end_ms: u64) {
+    m.set_time(t, due_ms.saturating_mul(1_000_000));
+    m.state(t).jump = Some(end_ms);
+    m.end_iteration(t);
+    m.state(t).jump = None;
+}
