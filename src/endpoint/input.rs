@@ -7,8 +7,8 @@ use super::stack::{Stack, tuple_of};
 use crate::flow::arena::Id;
 use crate::net::output::Path;
 use crate::tcp::tcb::segment::{OptionBytes, flags, reset_for};
-use crate::tcp::tcb::{Icmp, Outcome, Segment, Tcb, cookies};
-use std::net::SocketAddrV4;
+use crate::tcp::tcb::{Cause, Icmp, Outcome, Segment, State as TcpState, Tcb, cookies};
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Half-open connections at most; what comes beyond is answered by cookies (D19).
 pub const MOST_HALF_OPEN: usize = 4096;
@@ -38,7 +38,7 @@ impl Stack {
         local: SocketAddrV4,
         peer: SocketAddrV4,
         seg: &Segment<'_>,
-        path: Option<Path>,
+        path: impl FnOnce() -> Option<Path>,
         answers: bool,
     ) -> Found {
         let key = Self::key_of(local, peer).0;
@@ -53,9 +53,10 @@ impl Stack {
                 return Found::Socket;
             };
             self.remove(id);
-            return self.arrive_new(local, peer, seg, path, answers, Some(above));
+            return self.arrive_new(local, peer, seg, path(), answers, Some(above));
         }
-        self.arrive_new(local, peer, seg, path, answers, None)
+        let opens = !self.listeners.is_empty() && !seg.has(flags::RST);
+        self.arrive_new(local, peer, seg, if opens { path() } else { None }, answers, None)
     }
 
     /// The last segment of a handshake for a listener whose queue is full is not taken: the peer sends it again.
@@ -195,6 +196,19 @@ impl Stack {
             window: 0,
             options: OptionBytes::default(),
         });
+    }
+
+    /// A next hop does not answer: connections that are being opened over it fail, if their first packets were lost by that.
+    pub fn unreachable(&mut self, dst: Ipv4Addr) {
+        for index in 0..self.conns.slots() {
+            let Some(id) = self.conns.id_of(index) else { continue };
+            let Some(conn) = self.conns.get_mut(id).filter(|c| *c.ends().1.ip() == dst) else { continue };
+            let Some(tcb) = conn.tcb.get_mut() else { continue };
+            if matches!(tcb.state(), TcpState::SynSent) {
+                tcb.fail(Cause::HostUnreachable);
+                self.changed(id);
+            }
+        }
     }
 
     /// An ICMP error about a packet of ours.

@@ -4,12 +4,12 @@ use super::conn::Conn;
 use super::reply::Reply;
 use super::stack::Stack;
 use crate::flow::reserve;
-use crate::net::host::{Host, Next};
+use crate::net::output::Path;
 use crate::net::route::Hop;
 use crate::tcp::tcb::{Payload, Tcb, Transmit};
 use crate::wire::ethernet::{self, HEADER_LEN};
 use crate::wire::{checksum, ipv4, tcp};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Time to live of our packets.
 const TTL: u8 = 64;
@@ -65,30 +65,12 @@ fn write(frame: &mut Vec<u8>, ends: &Ends, seg: &Transmit<'_>) -> Option<usize> 
     Some(len)
 }
 
-/// Sends a frame to a next hop, or lets a copy of it wait there.
-fn send(
-    host: &mut Host,
-    hop: Hop,
-    next: Next,
-    now_ms: u64,
-    frame: &mut [u8],
-    out: &mut dyn FnMut(u8, &[u8]) -> Taken,
-) -> Taken {
-    match next {
-        Next::Mac(mac) => {
-            host.write_macs(hop.port, mac, frame);
-            out(hop.port, frame)
-        }
-        Next::Wait => {
-            let mut copy = Vec::new();
-            if copy.try_reserve_exact(frame.len()).is_ok() {
-                copy.extend_from_slice(frame);
-                host.hold(hop, copy, false, now_ms);
-            }
-            Taken::Yes
-        }
-        Next::Never => Taken::Yes,
-    }
+/// What lies below: ways to destinations, and what takes frames.
+pub trait Below {
+    /// The way to a destination.
+    fn path(&self, dst: Ipv4Addr) -> Option<Path>;
+    /// Sends a frame to a next hop; hardware addresses are filled in.
+    fn send(&mut self, hop: Hop, frame: &mut [u8]) -> Taken;
 }
 
 impl Stack {
@@ -99,9 +81,9 @@ impl Stack {
     }
 
     /// Sends what connections have to send, each at most a burst in a row, until nothing is left or a port is full.
-    pub fn transmit(&mut self, host: &mut Host, out: &mut dyn FnMut(u8, &[u8]) -> Taken) {
-        let (now, now_ms) = (self.now, self.now / 1000);
-        self.answer(host, out);
+    pub fn transmit(&mut self, below: &mut impl Below) {
+        let now = self.now;
+        self.answer(below);
         // A connection whose port is full has its next turn in the next round.
         let mut full = 0;
         while full < self.dirty.len()
@@ -117,7 +99,6 @@ impl Stack {
                 self.changed_by_output(id);
                 continue;
             }
-            let next = host.resolve(hop, now_ms);
             let mut ends = Ends { local, peer, ip_id: conn.ip_id };
             let mut stuck = false;
             let count = tcb.poll_transmit(now, BURST, |seg| {
@@ -125,8 +106,7 @@ impl Stack {
                     stuck = true;
                     return false;
                 };
-                let taken = send(host, hop, next, now_ms, &mut frame[..len], out);
-                stuck = taken == Taken::Full;
+                stuck = below.send(hop, &mut frame[..len]) == Taken::Full;
                 ends.ip_id = ends.ip_id.wrapping_add(1);
                 !stuck
             });
@@ -151,21 +131,19 @@ impl Stack {
     }
 
     /// Sends the answers that no connection makes.
-    fn answer(&mut self, host: &mut Host, out: &mut dyn FnMut(u8, &[u8]) -> Taken) {
+    fn answer(&mut self, below: &mut impl Below) {
         if self.replies.is_empty() {
             return;
         }
-        let now_ms = self.now / 1000;
         let list = self.replies.take();
         for &Reply { local, peer, seq, ack, flags, window, ref options } in &list {
-            let Ok(path) = host.path(*peer.ip()) else { continue };
+            let Some(path) = below.path(*peer.ip()) else { continue };
             let ends = Ends { local, peer, ip_id: self.draw() as u16 };
             let options = options.as_slice();
             let seg =
                 Transmit { seq, ack, flags, window, options, payload: Payload::EMPTY, retransmission: false };
             let Some(len) = write(&mut self.frame, &ends, &seg) else { continue };
-            let next = host.resolve(path.hop, now_ms);
-            send(host, path.hop, next, now_ms, &mut self.frame[..len], out);
+            below.send(path.hop, &mut self.frame[..len]);
         }
         self.replies.give_back(list);
     }
