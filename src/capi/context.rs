@@ -293,5 +293,17 @@ fn stats_of(s: &Stats) -> MosStats {
         capture_skipped: s.skipped,
         no_memory: s.no_memory,
         callback_panics: s.panics,
+        sent_lost: s.sent_lost,
+        rx_missed: s.missed,
+        rx_no_buffer: s.no_buffer,
+        rx_errors: s.rx_errors,
+        resteered: s.resteered,
+        resteer_lost: s.resteer_lost,
+        in_fault: s.in_fault,
+        drop_fault: s.drop_fault,
+        drop_unresolved: s.drop_unresolved,
+        drop_too_long: s.drop_too_long,
+        waiting: s.waiting,
+        echo_unanswered: s.echo_limited,
     }
 }

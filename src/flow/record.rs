@@ -47,6 +47,8 @@ impl Flow {
     pub const SVR_DUE_FIRST: u16 = 1 << 5;
     /// Picked up in the middle (X3).
     pub const MIDSTREAM: u16 = 1 << 6;
+    /// Both ends are to be sent a reset when this packet, or the next, has been processed (D20).
+    pub const RESET_DUE: u16 = 1 << 7;
 
     /// Whether all bits of `flag` are set.
     #[inline]

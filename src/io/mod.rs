@@ -4,6 +4,7 @@ pub mod capture;
 pub mod clock;
 #[allow(unsafe_code)]
 pub mod device;
+pub mod interface;
 #[allow(unsafe_code)]
 pub mod live;
 #[cfg(test)]

@@ -1,10 +1,22 @@
 //! One loop iteration (monitor.md §2.1): packets, timers, expiry, NEW_DATA — in that order.
 
-use super::state::Monitor;
+use super::state::{Monitor, State};
 use crate::flow::token::Token;
 use crate::net::forward;
 use crate::net::prepare;
 use std::sync::atomic::Ordering;
+
+impl State {
+    /// After a fault in an iteration: the packet in process and those behind it in the batch are counted as lost to it.
+    pub fn settle_fault(&mut self) {
+        let counted = (self.stats.rx_packets - self.received_before) as usize;
+        for rx in self.batch.drain(..).skip(counted) {
+            self.stats.rx_packets += 1;
+            self.stats.rx_bytes += u64::from(rx.cap_len);
+        }
+        self.stats.settle_fault();
+    }
+}
 
 impl Monitor {
     /// Sets the time of the iteration that begins.
@@ -18,7 +30,9 @@ impl Monitor {
 
     /// Handles the packets of the batch (decision C: parse all, look all up, then one by one).
     pub fn packets(&self, t: &mut Token) {
-        prepare::batch(self.state(t), self.settings.verify);
+        let st = self.state(t);
+        st.received_before = st.stats.rx_packets;
+        prepare::batch(st, self.settings.verify);
         for at in 0..self.state(t).batch.len() {
             let st = self.state(t);
             st.io.prefetch_after(&st.batch[at]);
@@ -41,13 +55,11 @@ impl Monitor {
         forward::outbox(self.state(t));
     }
 
-    /// Earliest virtual millisecond at which a timer or a flow may be due.
+    /// Earliest virtual millisecond at which a timer, a flow or a packet that waits for its next hop may be due.
     pub fn next_deadline_ms(&self, t: &mut Token) -> Option<u64> {
         let flow = self.state(t).wheel.next_due();
         let timer = self.timers.lock().next_due_ms();
-        match (flow, timer) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let host = self.state(t).host.deadline_ms();
+        [flow, timer, host].into_iter().flatten().min()
     }
 }

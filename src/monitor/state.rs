@@ -21,6 +21,7 @@ use crate::flow::token::{Token, TokenCell};
 use crate::flow::wheel::Wheel;
 use crate::io::replay::RxFrame;
 use crate::io::source::Source;
+use crate::net::host::Host;
 use crate::net::prepare::Prepared;
 use crate::tcp::store::Pool;
 use parking_lot::{Mutex, RwLock};
@@ -105,6 +106,8 @@ pub struct State {
     pub now_ms: u64,
     /// Packets received together.
     pub batch: Vec<RxFrame>,
+    /// Packets received before these.
+    pub received_before: u64,
     /// Their parsed headers.
     pub prepared: Vec<Prepared>,
     /// The packet in process.
@@ -113,8 +116,8 @@ pub struct State {
     pub edit: Vec<u8>,
     /// What `mtcp_getlastpkt` hands out.
     pub copy: Vec<u8>,
-    /// Frames to send when the iteration ends: output device and bytes.
-    pub outbox: Vec<(u8, Vec<u8>)>,
+    /// Own addresses, routes, neighbours, and frames to send when the iteration ends.
+    pub host: Host,
     /// Flows.
     pub flows: Arena<Flow>,
     /// Tuples to flows.
@@ -184,11 +187,12 @@ impl Monitor {
                 now_ns: 0,
                 now_ms: 0,
                 batch: Vec::new(),
+                received_before: 0,
                 prepared: Vec::new(),
                 cur: Current::default(),
                 edit: Vec::new(),
                 copy: Vec::new(),
-                outbox: Vec::new(),
+                host: Host::default(),
                 flows: Arena::new(),
                 table: Table::new(),
                 hasher,

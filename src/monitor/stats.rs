@@ -85,6 +85,18 @@ pub struct Stats {
     pub no_memory: u64,
     /// Panics caught in a round.
     pub panics: u64,
+    /// Inspection: not finished, a fault was contained.
+    pub in_fault: u64,
+    /// Fate: dropped, a fault was contained.
+    pub drop_fault: u64,
+    /// Fate: dropped, the next hop does not answer ARP, or too many wait for it.
+    pub drop_unresolved: u64,
+    /// Fate: dropped, longer than the output takes.
+    pub drop_too_long: u64,
+    /// Fate: waiting for the next hop's hardware address now.
+    pub waiting: u64,
+    /// Of `consumed`: echo requests left unanswered by the rate limit.
+    pub echo_limited: u64,
     /// Packets made here that could not be sent; not among `sent_packets`.
     pub sent_lost: u64,
     /// Live devices: frames that came when the receive ring was full.
@@ -97,4 +109,46 @@ pub struct Stats {
     pub resteered: u64,
     /// Frames that found their core's ring full.
     pub resteer_lost: u64,
+}
+
+impl Stats {
+    /// Sum over what inspection made of packets: always `rx_packets`.
+    pub fn inspected(&self) -> u64 {
+        self.in_flow
+            + self.in_orphan
+            + self.in_non_tcp
+            + self.in_non_ip
+            + self.in_fragment
+            + self.in_local
+            + self.bad_eth
+            + self.bad_ip_len
+            + self.bad_ip_version
+            + self.bad_ip_checksum
+            + self.bad_tcp_len
+            + self.bad_tcp_checksum
+            + self.in_unmonitored
+            + self.in_fault
+    }
+
+    /// Sum over what became of packets: always `rx_packets`.
+    pub fn fates(&self) -> u64 {
+        self.forwarded
+            + self.consumed
+            + self.drop_config
+            + self.drop_callback
+            + self.drop_no_route
+            + self.drop_malformed
+            + self.drop_tx
+            + self.drop_memory
+            + self.drop_fault
+            + self.drop_unresolved
+            + self.drop_too_long
+            + self.waiting
+    }
+
+    /// After a fault: counts what it kept from being counted.
+    pub fn settle_fault(&mut self) {
+        self.in_fault += self.rx_packets.saturating_sub(self.inspected());
+        self.drop_fault += self.rx_packets.saturating_sub(self.fates());
+}
 }

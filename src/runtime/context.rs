@@ -6,12 +6,14 @@ use super::enter;
 use super::live_loop::Poller;
 use super::registry;
 use super::sleep::Sleeper;
+use super::surroundings::Surroundings;
 use super::sync::{Baton, Condvar, Mutex};
 use super::wait::Waits;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::flow::hash::FlowHash;
 use crate::io::clock;
+use crate::io::interface::Kernel;
 use crate::io::source::{PortCounters, Source};
 use crate::monitor::state::ForeignCalls;
 use crate::monitor::{Errno, Monitor, Result, Settings};
@@ -97,7 +99,9 @@ impl Context {
             None => FlowHash::random(),
         };
         let live = source.is_live();
-        let monitor = Monitor::new(registry::handle(core), settings, foreign, hasher, source);
+        let host = Surroundings::new(&config, Kernel::default()).host(&source.ports);
+        let mut monitor = Monitor::new(registry::handle(core), settings, foreign, hasher, source);
+        monitor.cell.get_mut().host = host;
         if live {
             monitor.start_timers(clock::now_ns() / 1_000_000);
         }
@@ -159,7 +163,10 @@ impl Context {
         } else {
             Source::none(Vec::new())
         };
-        let context = Arc::new(Context::detached(core as usize, config, foreign, source));
+        let host = devices.host(&source.ports);
+        let mut context = Context::detached(core as usize, config, foreign, source);
+        context.monitor.cell.get_mut().host = host;
+        let context = Arc::new(context);
         let back = |context: &Context| {
             if let Some(live) = core_loop::with_token(context, |t| context.monitor.state(t).io.take_live()) {
                 devices.give_back(context.core, live);

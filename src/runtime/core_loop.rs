@@ -37,7 +37,11 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
         match devices.source(rank, cores) {
             Ok(source) => {
                 let _running = enter::running(&context);
-                with_token(&context, |t| context.monitor.state(t).io = source);
+                with_token(&context, |t| {
+                    let st = context.monitor.state(t);
+                    st.host = devices.host(&source.ports);
+                    st.io = source;
+                });
                 replay_loop::run(&context, rank == 0 && cores > 0);
             }
             Err(message) => log::error!("core {}: {message}", context.core),
@@ -86,6 +90,7 @@ pub(super) fn guarded<R>(context: &Context, work: impl FnOnce(&mut Token) -> R) 
             st.raising = None;
             st.raised.clear();
             st.stats.panics += 1;
+            st.settle_fault();
             let flow = st.cur.flow.take();
             st.cur.end();
             log::error!("core {}: a fault was contained; the flow in process ends", context.core);

@@ -19,5 +19,6 @@ pub mod report;
 pub mod signals;
 #[allow(unsafe_code)]
 pub mod sleep;
+pub mod surroundings;
 pub mod sync;
 pub mod wait;

@@ -295,7 +295,7 @@ fn nothing_left(m: &Monitor, t: &mut Token, world: &Shared) -> Option<String> {
         ("deadlines", st.wheel.len()),
         ("bytes of streams", st.stream_memory as usize),
         ("ids", ids as usize),
-        ("queued frames", st.outbox.len()),
+        ("queued frames", st.host.ready.len()),
     ];
     left.iter().find(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what} are left"))
 }
