@@ -13,3 +13,4 @@ pub mod seq;
 pub mod side;
 pub mod state;
 pub mod store;
+pub mod tcb;

@@ -276,6 +276,18 @@ impl ByteStore {
         older.chain([&self.last]).map(move |chunk| &chunk[std::mem::take(&mut gone)..])
     }
 
+    /// The bytes from position `at` on, `len` of them or as many as there are, in pieces.
+    pub fn slices(&self, at: usize, len: usize) -> impl Iterator<Item = &[u8]> {
+        let (mut skip, mut left) = (at, len);
+        self.parts().filter_map(move |part| {
+            let from = skip.min(part.len());
+            skip -= from;
+            let part = &part[from..part.len().min(from.saturating_add(left))];
+            left -= part.len();
+            (!part.is_empty()).then_some(part)
+        })
+    }
+
     /// Copies bytes from position `at` on into `out`; how many there were.
     pub fn read(&self, at: usize, out: &mut [u8]) -> usize {
         if at >= self.len() {
@@ -509,6 +521,7 @@ mod tests {
                 let got = store.read(n / 3, &mut part);
                 let expected: Vec<u8> = queue.iter().skip(n / 3).take(9).copied().collect();
                 prop_assert_eq!(&part[..got], &expected[..]);
+                prop_assert_eq!(store.slices(n / 3, 9).collect::<Vec<_>>().concat(), expected);
             }
         }
     }

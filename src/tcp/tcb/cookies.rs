@@ -1,0 +1,125 @@
+//! SYN cookies: answering a SYN without keeping anything (RFC 4987 3.6).
+//!
+//! When too many connections are half open, the listener answers with a SYN/ACK whose sequence number proves, when it
+//! comes back, that the peer received it: five bits of time, three of segment size, 24 of a keyed hash. With timestamps,
+//! the low six bits of the one we send, which comes back too, keep the window scale and whether SACK is permitted; without
+//! them neither is used. Nothing is retransmitted: a peer whose SYN/ACK is lost sends its SYN again.
+
+use super::config::{Config, MILLISECOND, Open, SECOND};
+use super::isn::{Secret, Tuple};
+use super::segment::flags::{ACK, RST, SYN};
+use super::segment::{Offer, OptionBytes, Segment};
+use crate::tcp::options::{self, SynOptions};
+
+/// How long one count of the clock in a cookie lasts; the present one and the one before are good.
+const PERIOD: u64 = 64 * SECOND;
+/// Segment sizes a cookie can remember: the largest that is not above the peer's.
+const SIZES: [u16; 8] = [64, 256, 536, 1024, 1220, 1360, 1440, 1460];
+/// Bits of the timestamp that carry options.
+const STAMP_BITS: u32 = 6;
+/// In them: no window scale.
+const NO_SCALE: u32 = 15;
+
+/// A SYN/ACK to send in answer to a SYN, from nothing kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply {
+    /// Sequence number: the cookie.
+    pub seq: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// Window.
+    pub window: u16,
+    /// Options.
+    pub options: OptionBytes,
+}
+
+/// What a cookie that came back says of the SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The peer's options as far as they were remembered.
+    pub options: SynOptions,
+}
+
+fn hash(secret: &Secret, tuple: Tuple<'_>, irs: u32, count: u64, size: u32) -> u32 {
+    let extra = u64::from(irs) << 32 | (count & 0xff_ffff) << 8 | u64::from(size);
+    secret.hash(b'c', tuple, extra) as u32 & 0xff_ffff
+}
+
+/// The answer to `syn`, which must be a SYN without ACK or RST. `open.iss` is not used.
+pub fn reply(
+    config: &Config,
+    secret: &Secret,
+    tuple: Tuple<'_>,
+    now: u64,
+    open: &Open,
+    syn: &Segment<'_>,
+) -> Reply {
+    let peer = SynOptions::parse(syn.options);
+    let mss = peer.mss.unwrap_or(536);
+    let size = SIZES.iter().rposition(|&size| size <= mss).unwrap_or(0) as u32;
+    let count = now / PERIOD;
+    let seq = (count as u32 & 31) << 27 | size << 24 | hash(secret, tuple, syn.seq, count, size);
+    // The options we agree to; without a timestamp to keep them, none.
+    let stamps = peer.timestamps.filter(|_| config.timestamps);
+    let sack = stamps.is_some() && config.sack && peer.sack_permitted;
+    let peer_scale = peer.wscale.filter(|_| stamps.is_some() && config.window_scaling);
+    let recv_limit = if open.recv_limit == 0 { config.recv_limit } else { open.recv_limit };
+    let recv = super::recv::RecvBuffer::new(recv_limit, recv_limit);
+    let value = stamps.map(|(value, _)| {
+        let clock = ((now / MILLISECOND) as u32).wrapping_add(open.ts_offset);
+        let kept = peer_scale.map_or(NO_SCALE, u32::from) | u32::from(sack) << 4;
+        // Not above the clock: what follows must not be older (RFC 7323 5.3).
+        let mut stamp = clock >> STAMP_BITS << STAMP_BITS | kept;
+        if stamp > clock {
+            stamp = stamp.wrapping_sub(1 << STAMP_BITS);
+        }
+        (stamp, value)
+    });
+    let offer = Offer {
+        mss: open.mtu.max(config.mtu_floor).saturating_sub(40).min(config.mss),
+        wscale: peer_scale.map(|_| recv.shift()),
+        sack,
+        timestamps: value,
+    };
+    let initial = if open.recv_limit == 0 { config.recv_initial.min(recv_limit) } else { recv_limit };
+    Reply {
+        seq,
+        ack: syn.seq.wrapping_add(1),
+        window: initial.min(65_535) as u16,
+        options: OptionBytes::syn(&offer),
+    }
+}
+
+/// Whether `ack` acknowledges a cookie of ours not older than two minutes, and what it remembers.
+pub fn check(
+    config: &Config,
+    secret: &Secret,
+    tuple: Tuple<'_>,
+    now: u64,
+    ack: &Segment<'_>,
+) -> Option<Found> {
+    if !ack.has(ACK) || ack.has(SYN | RST) {
+        return None;
+    }
+    let cookie = ack.ack.wrapping_sub(1);
+    let irs = ack.seq.wrapping_sub(1);
+    let size = cookie >> 24 & 7;
+    let present = now / PERIOD;
+    let count = [Some(present), present.checked_sub(1)]
+        .into_iter()
+        .flatten()
+        .find(|count| *count as u32 & 31 == cookie >> 27)?;
+    if cookie & 0xff_ffff != hash(secret, tuple, irs, count, size) {
+        return None;
+    }
+    let mut found = SynOptions { mss: Some(SIZES[size as usize]), ..SynOptions::default() };
+    if config.timestamps
+        && let Some((value, echo)) = options::timestamps(ack.options)
+    {
+        let kept = echo & ((1 << STAMP_BITS) - 1);
+        found.timestamps = Some((value, echo));
+        found.sack_permitted = kept & 16 != 0;
+        found.wscale = Some((kept & 15) as u8).filter(|scale| u32::from(*scale) != NO_SCALE);
+    }
+    Some(Found { options: found })
+}
