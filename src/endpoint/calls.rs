@@ -11,7 +11,8 @@ use crate::flow::arena::Id;
 use crate::flow::token::Token;
 use crate::monitor::{Errno, Monitor, Result};
 use crate::net::output::{Path, Unsent};
-use crate::tcp::tcb::{Refusal, Shutdown, State as TcpState, Tcb};
+use crate::tcp::tcb::calls::Shutdown;
+use crate::tcp::tcb::{Refusal, State as TcpState, Tcb};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 const fn errno<T>(number: i32) -> Result<T> {

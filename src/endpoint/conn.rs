@@ -117,6 +117,7 @@ impl Links for Deadlines<'_> {
         }
     }
     fn due(&self, index: u32) -> u64 {
-        self.0.at(index).map_or(u64::MAX, Conn::due_ms)
+        // The wheel keeps to what it was told: what has become later meanwhile is seen when it comes up.
+        self.0.at(index).map_or(u64::MAX, |c| c.armed)
     }
 }

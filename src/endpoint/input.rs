@@ -47,7 +47,9 @@ impl Stack {
                 return Found::Socket;
             }
             let now = self.now;
+            self.busy = Some(id);
             let outcome = self.tcb_mut(id).map(|tcb| tcb.on_segment(now, seg));
+            self.busy = None;
             let Some(Outcome::Reopen { above }) = outcome else {
                 self.changed(id);
                 return Found::Socket;
@@ -204,7 +206,7 @@ impl Stack {
             let Some(id) = self.conns.id_of(index) else { continue };
             let Some(conn) = self.conns.get_mut(id).filter(|c| *c.ends().1.ip() == dst) else { continue };
             let Some(tcb) = conn.tcb.get_mut() else { continue };
-            if matches!(tcb.state(), TcpState::SynSent) {
+            if tcb.state() == TcpState::SynSent {
                 tcb.fail(Cause::HostUnreachable);
                 self.changed(id);
             }

@@ -76,6 +76,11 @@ impl Endpoint {
         self.cell.get(token)
     }
 
+    /// The state, before others know of it.
+    pub fn get_mut(&mut self) -> &mut State {
+        self.cell.get_mut()
+    }
+
     /// The state, for reading.
     #[inline]
     pub fn view<'a>(&'a self, token: &'a Token) -> &'a State {

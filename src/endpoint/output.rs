@@ -89,12 +89,13 @@ impl Stack {
         while full < self.dirty.len()
             && let Some(id) = self.dirty.pop_front()
         {
+            self.busy = Some(id);
             let Stack { conns, frame, .. } = self;
             let Some(conn) = conns.get_mut(id) else { continue };
             let (local, peer) = conn.ends();
             let hop = conn.hop;
             let Some(tcb) = conn.tcb.get_mut() else { continue };
-            if !tcb.wants_transmit(now) {
+            if !tcb.wants_transmit() {
                 conn.flags &= !Conn::DIRTY;
                 self.changed_by_output(id);
                 continue;
@@ -120,6 +121,7 @@ impl Stack {
             conn.flags &= !Conn::DIRTY;
             self.changed_by_output(id);
         }
+        self.busy = None;
     }
 
     /// What was sent set timers, and may have been the last of a connection.

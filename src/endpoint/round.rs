@@ -1,20 +1,22 @@
 //! What a core's round does for this host's connections: packets that are for them, their timers, the segments they send.
 
 use super::output::{Below, Taken};
+use super::stack::Stack;
 use super::{Endpoint, State};
 use crate::flow::token::Token;
 use crate::io::source::Source;
-use crate::monitor::Monitor;
+use crate::monitor::{self, Monitor};
 use crate::monitor::iteration::Terminal;
 use crate::monitor::stats::Stats;
 use crate::net::host::{Host, Next};
 use crate::net::icmp::Kind;
 use crate::net::output::Path;
-use crate::net::prepare::Sum;
+use crate::net::prepare::{Prepared, Sum};
 use crate::net::route::Hop;
 use crate::tcp::tcb::{Icmp, Segment};
 use crate::wire::Class;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 
 impl Terminal for Endpoint {
@@ -30,18 +32,22 @@ impl Terminal for Endpoint {
     }
 
     fn take(&self, m: &Monitor, t: &mut Token, at: usize) {
-        let ours = self.state(t);
-        if ours.stack_or_new().is_err() {
+        if self.state(t).stack_or_new().is_err() {
             return;
         }
-        let Some(mut stack) = ours.stack.take() else { return };
-        let st = m.state(t);
+        self.with_stack(m, t, |stack, st| take(stack, st, at));
+        self.state(t).pass_on();
+    }
+}
+
+/// A packet for this host reaches its connection.
+fn take(stack: &mut Stack, st: &mut monitor::State, at: usize) {
         let p = st.prepared[at].parsed;
         let frame = st.current_frame();
         let host = &st.host;
         let (local, peer) = ends(&p);
         let payload = usize::from(p.payload);
-        if p.class == Class::Tcp && !p.truncated && st.prepared[at].sum == Sum::Good {
+        if is_whole(&st.prepared[at]) {
             let seg = Segment {
                 seq: p.seq,
                 ack: p.ack,
@@ -53,10 +59,12 @@ impl Terminal for Endpoint {
             let path = || host.path(*peer.ip()).ok();
             stack.arrive(local, peer, &seg, path, host.local.answers(p.dst));
         }
-        let ours = self.state(t);
-        ours.stack = Some(stack);
-        ours.pass_on();
-    }
+}
+
+/// Whether a packet is a TCP segment that arrived as it was sent.
+fn is_whole(prep: &Prepared) -> bool {
+    let right = matches!(prep.sum, Sum::Good | Sum::Unfinished);
+    prep.parsed.class == Class::Tcp && right && !prep.parsed.truncated
 }
 
 /// Destination and source of a TCP packet: our end and the peer's.
@@ -90,14 +98,14 @@ impl Below for Direct<'_> {
                         self.stats.sent_packets += 1;
                         self.stats.sent_bytes += sent as u64;
                     }
-                    None => self.stats.sent_dropped += 1,
+                    None => self.stats.sent_lost += 1,
                 }
             }
             Next::Wait => match copy(frame) {
                 Some(frame) => self.host.hold(hop, frame, false, now_ms),
                 None => self.stats.no_memory += 1,
             },
-            Next::Never => self.stats.sent_dropped += 1,
+            Next::Never => self.stats.sent_lost += 1,
         }
         Taken::Yes
     }
@@ -145,7 +153,7 @@ impl Endpoint {
         let st = m.view(t);
         let Some(prep) = st.prepared.get(at) else { return false };
         let p = &prep.parsed;
-        if p.class != Class::Tcp || prep.sum != Sum::Good || p.truncated {
+        if !is_whole(prep) {
             return false;
         }
         if st.host.local.answers(p.dst) {
@@ -177,8 +185,38 @@ impl Endpoint {
 
     /// After a round's packets: errors from below, timers, and what is to be sent leaves. `true`: some of it waits for a port.
     pub fn end_round(&self, m: &Monitor, t: &mut Token) -> bool {
-        let Some(mut stack) = self.state(t).stack.take() else { return false };
+        let ended = self.with_stack(m, t, end_round);
+        let Some((frames, waits)) = ended else { return false };
+        let ours = self.state(t);
+        let connections = ours.stack().map_or(0, |s| s.len());
+        self.connections.store(connections as u32, Ordering::Relaxed);
+        ours.pass_on();
+        if !frames.is_empty() {
+            m.outgoing(t, frames);
+        }
+        waits
+    }
+
+    /// Lends the stack together with the monitor's state. A fault in it ends the connection in process.
+    fn with_stack<R>(
+        &self,
+        m: &Monitor,
+        t: &mut Token,
+        work: impl FnOnce(&mut Stack, &mut monitor::State) -> R,
+    ) -> Option<R> {
+        let mut stack = self.state(t).stack.take()?;
         let st = m.state(t);
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut stack, st)));
+        if result.is_err() {
+            stack.drop_busy();
+        }
+        self.state(t).stack = Some(stack);
+        result.map_err(|fault| resume_unwind(fault)).ok()
+    }
+}
+
+/// See [`Endpoint::end_round`]: frames that monitors are to see before they leave, and whether others wait for a port.
+fn end_round(stack: &mut Stack, st: &mut monitor::State) -> (Vec<(Hop, Vec<u8>)>, bool) {
         stack.now = stack.now.max(st.now_ns / 1000);
         for e in st.host.errors.drain(..) {
             let (local, peer) = (SocketAddrV4::new(e.src, e.sport), SocketAddrV4::new(e.dst, e.dport));
@@ -193,7 +231,7 @@ impl Endpoint {
         let mut frames = Vec::new();
         if stack.has_output() {
             let monitored = st.has_stream || st.has_raw || !st.flows.is_empty();
-            let crate::monitor::State { host, io, stats, now_ns, now_ms, .. } = st;
+            let monitor::State { host, io, stats, now_ns, now_ms, .. } = st;
             if monitored {
                 let mut below = Aside { host, frames, now_ms: *now_ms };
                 stack.transmit(&mut below);
@@ -202,16 +240,7 @@ impl Endpoint {
                 stack.transmit(&mut Direct { host, io, stats, now_ns: *now_ns });
             }
         }
-        let waits = stack.has_output();
-        self.connections.store(stack.len() as u32, Ordering::Relaxed);
-        let ours = self.state(t);
-        ours.stack = Some(stack);
-        ours.pass_on();
-        if !frames.is_empty() {
-            m.outgoing(t, frames);
-        }
-        waits
-    }
+        (frames, stack.has_output())
 }
 
 impl State {

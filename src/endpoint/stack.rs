@@ -18,7 +18,7 @@ use crate::monitor::{Errno, Result};
 use crate::net::output::Path;
 use crate::tcp::one::One;
 use crate::tcp::tcb::isn::Secret;
-use crate::tcp::tcb::{Cause, Config, Events, Open, Readiness, State as TcpState, Tcb};
+use crate::tcp::tcb::{Cause, Config, Events, Open, Readiness, Tcb};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddrV4;
@@ -58,6 +58,8 @@ pub struct Stack {
     pub(super) frame: Vec<u8>,
     /// Cookies sent so far.
     pub cookies_sent: u64,
+    /// The connection something is being done with.
+    pub(super) busy: Option<Id>,
     /// Connections refused for want of memory.
     pub no_memory: u64,
 }
@@ -84,6 +86,7 @@ impl Stack {
             cookies_at: 0,
             frame: Vec::new(),
             cookies_sent: 0,
+            busy: None,
             no_memory: 0,
         }
     }
@@ -260,14 +263,20 @@ impl Stack {
         while let Some(index) = self.wheel.pop_due(&mut Deadlines(&mut self.conns), self.now / 1000) {
             let now = self.now;
             let Some(id) = self.conns.id_of(index) else { continue };
-            if let Some(conn) = self.conns.get_mut(id) {
-                conn.armed = u64::MAX;
-                if let Some(tcb) = conn.tcb.get_mut() {
-                    tcb.on_deadline(now);
-                }
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            conn.armed = u64::MAX;
+            if conn.due_ms() > now / 1000 {
+                // It has become later since.
+                self.arm(id);
+                continue;
+            }
+            self.busy = Some(id);
+            if let Some(tcb) = conn.tcb.get_mut() {
+                tcb.on_deadline(now);
             }
             self.changed(id);
         }
+        self.busy = None;
     }
 
     /// Frees a connection that has ended, if nobody has a use for it any more.
@@ -288,6 +297,15 @@ impl Stack {
         self.table.remove(hash, id.index);
         self.wheel.remove(&mut Deadlines(&mut self.conns), id.index);
         self.conns.remove(id);
+    }
+
+    /// After a fault: the connection it was about is no more.
+    pub(super) fn drop_busy(&mut self) {
+        if let Some(id) = self.busy.take() {
+            let sock = self.conns.get(id).map_or(NONE, |c| c.sock);
+            self.remove(id);
+            self.tell(sock, ERR | IN | OUT);
+        }
     }
 
     /// Ends a connection with a RST.
@@ -333,11 +351,10 @@ impl Stack {
         bits
     }
 
-    /// Connections that are not in TIME_WAIT and not closed.
-    pub fn open_connections(&self) -> impl Iterator<Item = Id> + '_ {
-        (0..self.conns.slots()).filter_map(|index| self.conns.id_of(index)).filter(|&id| {
-            self.tcb(id).is_some_and(|t| !matches!(t.state(), TcpState::TimeWait | TcpState::Closed))
-        })
+    /// Every connection, for tests that want to know what is stuck.
+    pub fn describe(&self) -> String {
+        let all = (0..self.conns.slots()).filter_map(|index| self.conns.at(index));
+        all.map(|c| format!("{:?} {:?} flags {:#x} sock {} {:?}\n", c.ends(), c.armed, c.flags, c.sock, c.tcb.get())).collect()
     }
 }
 

@@ -113,6 +113,16 @@ impl Live {
         self.views.get(rx.off).map_or(&[], |view| unsafe { view.bytes() })
     }
 
+    /// Whether device `to` takes a frame now, after a flush if need be. One that never does loses it: that is no reason to wait.
+    pub fn has_room(&mut self, to: u8, len: usize) -> bool {
+        let Some(it) = self.devices.get_mut(to as usize) else { return true };
+        if it.device.has_room(len) != Queued::Full {
+            return true;
+        }
+        Self::flush_one(it, &mut self.lost);
+        it.device.has_room(len) != Queued::Full
+    }
+
     /// Queues a copy of a frame on device `to` (a number in the list given to [`new`](Self::new)).
     pub fn send(&mut self, to: u8, frame: &[u8]) -> bool {
         let Some(it) = self.devices.get_mut(to as usize) else { return false };

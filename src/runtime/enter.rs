@@ -121,7 +121,7 @@ pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -
             let _held = context.baton.take();
             // SAFETY: this thread took the lock a line ago, and has no other token for this core.
             let mut token = unsafe { Token::new() };
-            context.tell_time();
+            context.tell_time_inside(&mut token);
             let result = call(&context, &mut token);
             context.waits.deliver(&context, &mut token);
             // What it queued leaves in the next round.

@@ -14,7 +14,6 @@ use super::report::Lines;
 use crate::flow::token::Token;
 use crate::io::clock;
 use crate::io::replay::Fill;
-use crate::monitor::Monitor;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -92,7 +91,7 @@ impl Poller {
         let _running = enter::running(context);
         let looks = self.counters_at.is_none_or(|at| at.elapsed() >= COUNTERS_EVERY);
         let found = guarded(context, |t| {
-            let found = round(&context.monitor, t);
+            let found = round(context, t);
             let st = context.monitor.state(t);
             if self.fds.is_none() {
                 let mut fds = Vec::new();
@@ -186,23 +185,27 @@ pub(super) fn end(context: &Context) {
 }
 
 /// One iteration: a burst of every device, then what follows the packets.
-fn round(m: &Monitor, t: &mut Token) -> Found {
+fn round(context: &Context, t: &mut Token) -> Found {
+    let (m, ours) = (&context.monitor, &context.endpoint);
     let mut packets = false;
     loop {
         let st = m.state(t);
         let Fill::Batch { now_ns, ends_iteration } = st.io.fill(&mut st.batch) else { break };
         packets |= !st.batch.is_empty();
         m.set_time(t, now_ns);
-        m.packets(t);
+        ours.set_time(t, now_ns / 1000);
+        m.packets(t, ours);
         if ends_iteration {
             break;
         }
     }
     let st = m.state(t);
     st.more_waits = st.io.more_waits();
+    let waits = ours.end_round(m, t);
     m.end_iteration(t);
-    let waiting = m.state(t).tx_waiting;
-    Found { packets, waiting, due_ms: m.next_deadline_ms(t) }
+    let waiting = m.state(t).tx_waiting || waits;
+    let due_ms = [m.next_deadline_ms(t), ours.next_due_ms(t)].into_iter().flatten().min();
+    Found { packets, waiting, due_ms }
 }
 
 /// Takes over what only the devices know.

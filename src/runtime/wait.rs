@@ -141,6 +141,7 @@ pub fn wait<R>(
             if *generation.get_or_insert(here) != here {
                 return Err(Errno(libc::EBADF));
             }
+            context.tell_time_inside(t);
             let looked = look(context, t)?;
             if matches!(looked, Look::Later) && !last {
                 bed = Some(waits.enter(sock)?);
