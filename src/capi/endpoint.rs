@@ -7,7 +7,7 @@ use crate::flow::token::Token;
 use crate::monitor::{Errno, Result};
 use crate::runtime::context::Context;
 use crate::runtime::enter;
-use crate::runtime::wait::Look;
+use crate::runtime::wait::{Look, Patience};
 use crate::tcp::tcb::calls::Shutdown;
 use std::ffi::{c_char, c_int, c_void};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -105,7 +105,12 @@ entry! {
 ///
 /// # Safety
 /// `addr` is NULL or has `len` bytes.
-unsafe fn address_of(addr: *const libc::sockaddr, len: libc::socklen_t, missing: i32, odd: i32) -> Result<SocketAddrV4> {
+unsafe fn address_of(
+    addr: *const libc::sockaddr,
+    len: libc::socklen_t,
+    missing: i32,
+    odd: i32,
+) -> Result<SocketAddrV4> {
     if addr.is_null() {
         return Err(Errno(missing));
     }
@@ -191,9 +196,9 @@ entry! {
                 None => later(c.endpoint.view(t).sockets.get(id)),
             }
         };
-        let mut accepted = enter::waiting(cpu, ACCESS, sock, None, look);
+        let mut accepted = enter::waiting(cpu, ACCESS, sock, Patience::ENDLESS, look);
         if accepted == Err(Errno(libc::ENFILE)) && make_room(cpu, 1)? {
-            accepted = enter::waiting(cpu, ACCESS, sock, None, look);
+            accepted = enter::waiting(cpu, ACCESS, sock, Patience::ENDLESS, look);
         }
         let (id, peer) = waited(accepted?)?;
         if !addr.is_null() && !len.is_null() {
@@ -211,7 +216,7 @@ entry! {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
         let mut again = false;
-        let connected = enter::waiting(cpu, ACCESS, sock, None, |c, t| {
+        let connected = enter::waiting(cpu, ACCESS, sock, Patience::ENDLESS, |c, t| {
             let id = socket_of(c, t, sock, libc::ENOTSOCK)?;
             if c.endpoint.view(t).stream(id).is_none() {
                 return Err(Errno(libc::ENOTSOCK));
@@ -357,7 +362,7 @@ fn waited<R>(result: Option<R>) -> Result<R> {
 unsafe fn receive(mctx: Mctx, sock: c_int, buf: *mut c_char, len: usize, flags: c_int) -> Result<isize> {
     // SAFETY: the caller's promise.
     let cpu = unsafe { cpu_of(mctx) }?;
-    let read = enter::waiting(cpu, ACCESS, sock, None, |c, t| {
+    let read = enter::waiting(cpu, ACCESS, sock, Patience::ENDLESS, |c, t| {
         let id = socket_of(c, t, sock, libc::ENOTSOCK)?;
         if flags & !libc::MSG_PEEK != 0 {
             return Err(Errno(libc::EINVAL));
@@ -396,7 +401,7 @@ entry! {
     fn mtcp_write(mctx: Mctx, sock: c_int, buf: *const c_char, len: usize) -> isize, fails -1; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
-        let written = enter::waiting(cpu, ACCESS, sock, None, |c, t| {
+        let written = enter::waiting(cpu, ACCESS, sock, Patience::ENDLESS, |c, t| {
             let id = socket_of(c, t, sock, libc::ENOTSOCK)?;
             let st = c.endpoint.state(t);
             // SAFETY: the caller's promise.
@@ -461,7 +466,7 @@ entry! {
     fn mtcp_readv(mctx: Mctx, sock: c_int, iov: *const libc::iovec, count: c_int) -> isize, fails -1; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
-        let read = enter::waiting(cpu, ACCESS, sock, None, |c, t| {
+        let read = enter::waiting(cpu, ACCESS, sock, Patience::ENDLESS, |c, t| {
             let id = stream_of(c, t, sock)?;
             // SAFETY: the caller's promise.
             let iov = unsafe { buffers(iov, count) }?;
@@ -481,7 +486,7 @@ entry! {
     fn mtcp_writev(mctx: Mctx, sock: c_int, iov: *const libc::iovec, count: c_int) -> isize, fails -1; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
-        let written = enter::waiting(cpu, ACCESS, sock, None, |c, t| {
+        let written = enter::waiting(cpu, ACCESS, sock, Patience::ENDLESS, |c, t| {
             let id = stream_of(c, t, sock)?;
             // SAFETY: the caller's promise.
             let iov = unsafe { buffers(iov, count) }?;

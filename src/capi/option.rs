@@ -86,7 +86,15 @@ fn stream_option(c: &Context, t: &Token, sock: c_int, level: c_int) -> Result<u3
 ///
 /// # Safety
 /// `optval` is NULL or has `*optlen` bytes; `optlen` is NULL or valid.
-unsafe fn get_stream(c: &Context, t: &Token, id: u32, level: c_int, optname: c_int, optval: *mut c_void, optlen: *mut libc::socklen_t) -> Result<c_int> {
+unsafe fn get_stream(
+    c: &Context,
+    t: &Token,
+    id: u32,
+    level: c_int,
+    optname: c_int,
+    optval: *mut c_void,
+    optlen: *mut libc::socklen_t,
+) -> Result<c_int> {
     let st = c.endpoint.view(t);
     let wishes = st.wishes(id)?;
     let listens = matches!(st.sockets.get(id).map(|s| &s.kind), Some(Kind::Listener));
@@ -126,12 +134,25 @@ unsafe fn get_stream(c: &Context, t: &Token, id: u32, level: c_int, optname: c_i
 ///
 /// # Safety
 /// `optval` is NULL or has `optlen` bytes.
-unsafe fn set_stream(c: &Context, t: &mut Token, id: u32, level: c_int, optname: c_int, optval: *const c_void, optlen: libc::socklen_t) -> Result<c_int> {
+unsafe fn set_stream(
+    c: &Context,
+    t: &mut Token,
+    id: u32,
+    level: c_int,
+    optname: c_int,
+    optval: *const c_void,
+    optlen: libc::socklen_t,
+) -> Result<c_int> {
     let lingers = (level, optname) == (SOL_SOCKET, libc::SO_LINGER);
     let known = match level {
         SOL_SOCKET => matches!(
             optname,
-            libc::SO_REUSEADDR | libc::SO_REUSEPORT | libc::SO_KEEPALIVE | libc::SO_RCVBUF | libc::SO_SNDBUF | libc::SO_LINGER
+            libc::SO_REUSEADDR
+                | libc::SO_REUSEPORT
+                | libc::SO_KEEPALIVE
+                | libc::SO_RCVBUF
+                | libc::SO_SNDBUF
+                | libc::SO_LINGER
         ),
         _ => optname == libc::TCP_NODELAY,
     };

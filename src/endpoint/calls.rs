@@ -85,7 +85,14 @@ impl Endpoint {
     ///
     /// # Errors
     /// ENOTSOCK; EALREADY, EISCONN; the connection's error; those of choosing a way and a port.
-    pub fn connect(&self, m: &Monitor, t: &mut Token, id: u32, peer: SocketAddrV4, again: bool) -> Result<bool> {
+    pub fn connect(
+        &self,
+        m: &Monitor,
+        t: &mut Token,
+        id: u32,
+        peer: SocketAddrV4,
+        again: bool,
+    ) -> Result<bool> {
         let st = self.state(t);
         let stream = *st.stream(id).ok_or(Errno(libc::ENOTSOCK))?;
         if let Some(tcb) = st.tcb(stream.conn) {
@@ -139,7 +146,14 @@ impl Endpoint {
 
     /// Prepares source addresses for connections of this core (`mtcp_init_rss`): `count` from `base` on, or, for no base, the
     /// one of the way to `daddr`. EINVAL: no way, or no addresses.
-    pub fn init_rss(&self, m: &Monitor, t: &mut Token, base: Ipv4Addr, count: u32, daddr: Ipv4Addr) -> Result<()> {
+    pub fn init_rss(
+        &self,
+        m: &Monitor,
+        t: &mut Token,
+        base: Ipv4Addr,
+        count: u32,
+        daddr: Ipv4Addr,
+    ) -> Result<()> {
         let base = if base.is_unspecified() {
             self.path(m, t, daddr)?.source.ok_or(Errno(libc::EINVAL))?
         } else {
@@ -399,10 +413,13 @@ impl State {
         let conn = self.stream(id).and_then(|s| self.tcb(s.conn));
         let config = self.config();
         let or = |wish: u32, configured: u32| if wish == 0 { configured } else { wish };
-        Ok(conn.map_or((or(wishes.send_buffer, config.send_limit), or(wishes.recv_buffer, config.recv_limit), 536), |tcb| {
-            let (send, recv) = tcb.limits();
-            (send, recv, tcb.max_payload())
-        }))
+        Ok(conn.map_or(
+            (or(wishes.send_buffer, config.send_limit), or(wishes.recv_buffer, config.recv_limit), 536),
+            |tcb| {
+                let (send, recv) = tcb.limits();
+                (send, recv, tcb.max_payload())
+            },
+        ))
     }
 
     /// What a stream socket is ready for.

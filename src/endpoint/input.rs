@@ -79,7 +79,9 @@ impl Stack {
         let pick = u64::from(peer.ip().to_bits()) ^ u64::from(peer.port());
         let listener = self.listeners.find(local, pick);
         match (listener, path) {
-            (Some(sock), Some(path)) if seg.has(flags::SYN) && !seg.has(flags::ACK | flags::RST | flags::FIN) => {
+            (Some(sock), Some(path))
+                if seg.has(flags::SYN) && !seg.has(flags::ACK | flags::RST | flags::FIN) =>
+            {
                 self.syn(sock, local, peer, seg, &path, above);
                 Found::Socket
             }
@@ -137,7 +139,14 @@ impl Stack {
     }
 
     /// Answers a SYN, keeping nothing: there are too many half-open connections.
-    fn answer_by_cookie(&mut self, local: SocketAddrV4, peer: SocketAddrV4, seg: &Segment<'_>, path: &Path, wishes: &Wishes) {
+    fn answer_by_cookie(
+        &mut self,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        seg: &Segment<'_>,
+        path: &Path,
+        wishes: &Wishes,
+    ) {
         let open = self.open(local, peer, path, wishes);
         let tuple = tuple_of(local, peer);
         let made = cookies::reply(&self.config, &self.isn, &tuple, self.now, &open, seg);
@@ -155,7 +164,14 @@ impl Stack {
     }
 
     /// An acknowledgment for a listener: of a cookie, if one was sent lately. Whether it was.
-    fn cookie_ack(&mut self, sock: u32, local: SocketAddrV4, peer: SocketAddrV4, seg: &Segment<'_>, path: &Path) -> bool {
+    fn cookie_ack(
+        &mut self,
+        sock: u32,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        seg: &Segment<'_>,
+        path: &Path,
+    ) -> bool {
         // Guesses are not even looked at while no cookies are out.
         if self.cookies_at == 0 || self.now.saturating_sub(self.cookies_at) > COOKIE_LIFETIME {
             return false;
@@ -163,7 +179,9 @@ impl Stack {
         let Some(listener) = self.listeners.get(sock) else { return false };
         let (wishes, full) = (listener.wishes, listener.is_full());
         let tuple = tuple_of(local, peer);
-        let Some(found) = cookies::check(&self.config, &self.isn, &tuple, self.now, seg) else { return false };
+        let Some(found) = cookies::check(&self.config, &self.isn, &tuple, self.now, seg) else {
+            return false;
+        };
         if full {
             return true;
         }
@@ -184,7 +202,13 @@ impl Stack {
     }
 
     /// Answers what reached nobody.
-    pub(super) fn refuse(&mut self, local: SocketAddrV4, peer: SocketAddrV4, seg: &Segment<'_>, answers: bool) {
+    pub(super) fn refuse(
+        &mut self,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        seg: &Segment<'_>,
+        answers: bool,
+    ) {
         let Some((seq, ack)) = reset_for(seg).filter(|_| answers) else { return };
         if !self.replies.may_reset(self.now / 1000) {
             return;

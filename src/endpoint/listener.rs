@@ -47,13 +47,19 @@ impl Listeners {
         self.by_sock.is_empty()
     }
 
+    /// The listening sockets.
+    pub fn socks(&self) -> Vec<u32> {
+        self.by_sock.keys().copied().collect()
+    }
+
     /// Whether a listener has an address and port already, unless both share it (SO_REUSEPORT). One on any address and one on
     /// a certain one do not exclude each other.
     pub fn is_taken(&self, addr: SocketAddrV4, shares: bool) -> bool {
         self.by_port.get(&addr.port()).is_some_and(|socks| {
-            socks.iter().filter_map(|s| self.by_sock.get(s)).any(|l| {
-                *l.addr.ip() == *addr.ip() && !(shares && l.wishes.reuse_port)
-            })
+            socks
+                .iter()
+                .filter_map(|s| self.by_sock.get(s))
+                .any(|l| *l.addr.ip() == *addr.ip() && !(shares && l.wishes.reuse_port))
         })
     }
 
@@ -110,13 +116,7 @@ impl Listener {
 
 impl Stack {
     /// A socket begins to listen. EADDRINUSE, ENOMEM.
-    pub fn listen(
-        &mut self,
-        sock: u32,
-        addr: SocketAddrV4,
-        backlog: usize,
-        wishes: Wishes,
-    ) -> Result<()> {
+    pub fn listen(&mut self, sock: u32, addr: SocketAddrV4, backlog: usize, wishes: Wishes) -> Result<()> {
         if let Some(listener) = self.listeners.get_mut(sock) {
             listener.backlog = backlog;
             return Ok(());

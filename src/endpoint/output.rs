@@ -54,7 +54,7 @@ fn write(frame: &mut Vec<u8>, ends: &Ends, seg: &Transmit<'_>) -> Option<usize> 
     head[2..4].copy_from_slice(&ends.peer.port().to_be_bytes());
     head[tcp::OFF_SEQ..][..4].copy_from_slice(&seg.seq.to_be_bytes());
     head[tcp::OFF_ACK..][..4].copy_from_slice(&seg.ack.to_be_bytes());
-    head[tcp::OFF_DOFF] = (header / 4 << 4) as u8;
+    head[tcp::OFF_DOFF] = ((header / 4) << 4) as u8;
     head[tcp::OFF_FLAGS] = seg.flags;
     head[tcp::OFF_WINDOW..][..2].copy_from_slice(&seg.window.to_be_bytes());
     head[tcp::OFF_CHECKSUM..][..4].fill(0);

@@ -63,9 +63,8 @@ impl Stack {
         let random = self.draw();
         let first = (random >> 32) as u32 % sources.count.max(1);
         for n in 0..sources.count.max(1) {
-            let ip = Ipv4Addr::from_bits(
-                sources.base.to_bits().wrapping_add((first + n) % sources.count.max(1)),
-            );
+            let ip =
+                Ipv4Addr::from_bits(sources.base.to_bits().wrapping_add((first + n) % sources.count.max(1)));
             let ports = port.map_or(COUNT, |_| 1);
             let start = random as u32 % COUNT;
             for n in 0..ports {

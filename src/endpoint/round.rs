@@ -5,9 +5,9 @@ use super::stack::Stack;
 use super::{Endpoint, State};
 use crate::flow::token::Token;
 use crate::io::source::Source;
-use crate::monitor::{self, Monitor};
 use crate::monitor::iteration::Terminal;
 use crate::monitor::stats::Stats;
+use crate::monitor::{self, Monitor};
 use crate::net::host::{Host, Next};
 use crate::net::icmp::Kind;
 use crate::net::output::Path;
@@ -42,23 +42,23 @@ impl Terminal for Endpoint {
 
 /// A packet for this host reaches its connection.
 fn take(stack: &mut Stack, st: &mut monitor::State, at: usize) {
-        let p = st.prepared[at].parsed;
-        let frame = st.current_frame();
-        let host = &st.host;
-        let (local, peer) = ends(&p);
-        let payload = usize::from(p.payload);
-        if is_whole(&st.prepared[at]) {
-            let seg = Segment {
-                seq: p.seq,
-                ack: p.ack,
-                flags: p.flags,
-                window: p.window,
-                options: &frame[usize::from(p.l4) + crate::wire::tcp::MIN_HEADER_LEN..payload],
-                payload: &frame[payload..payload + usize::from(p.payload_len)],
-            };
-            let path = || host.path(*peer.ip()).ok();
-            stack.arrive(local, peer, &seg, path, host.local.answers(p.dst));
-        }
+    let p = st.prepared[at].parsed;
+    let frame = st.current_frame();
+    let host = &st.host;
+    let (local, peer) = ends(&p);
+    let payload = usize::from(p.payload);
+    if is_whole(&st.prepared[at]) {
+        let seg = Segment {
+            seq: p.seq,
+            ack: p.ack,
+            flags: p.flags,
+            window: p.window,
+            options: &frame[usize::from(p.l4) + crate::wire::tcp::MIN_HEADER_LEN..payload],
+            payload: &frame[payload..payload + usize::from(p.payload_len)],
+        };
+        let path = || host.path(*peer.ip()).ok();
+        stack.arrive(local, peer, &seg, path, host.local.answers(p.dst));
+    }
 }
 
 /// Whether a packet is a TCP segment that arrived as it was sent.
@@ -217,30 +217,30 @@ impl Endpoint {
 
 /// See [`Endpoint::end_round`]: frames that monitors are to see before they leave, and whether others wait for a port.
 fn end_round(stack: &mut Stack, st: &mut monitor::State) -> (Vec<(Hop, Vec<u8>)>, bool) {
-        stack.now = stack.now.max(st.now_ns / 1000);
-        for e in st.host.errors.drain(..) {
-            let (local, peer) = (SocketAddrV4::new(e.src, e.sport), SocketAddrV4::new(e.dst, e.dport));
-            if let Some(error) = icmp_of(e.kind) {
-                stack.icmp(local, peer, e.seq, error);
-            }
+    stack.now = stack.now.max(st.now_ns / 1000);
+    for e in st.host.errors.drain(..) {
+        let (local, peer) = (SocketAddrV4::new(e.src, e.sport), SocketAddrV4::new(e.dst, e.dport));
+        if let Some(error) = icmp_of(e.kind) {
+            stack.icmp(local, peer, e.seq, error);
         }
-        for dst in st.host.unreachable.drain(..) {
-            stack.unreachable(dst);
+    }
+    for dst in st.host.unreachable.drain(..) {
+        stack.unreachable(dst);
+    }
+    stack.expire(st.now_ns / 1000);
+    let mut frames = Vec::new();
+    if stack.has_output() {
+        let monitored = st.has_stream || st.has_raw || !st.flows.is_empty();
+        let monitor::State { host, io, stats, now_ns, now_ms, .. } = st;
+        if monitored {
+            let mut below = Aside { host, frames, now_ms: *now_ms };
+            stack.transmit(&mut below);
+            frames = below.frames;
+        } else {
+            stack.transmit(&mut Direct { host, io, stats, now_ns: *now_ns });
         }
-        stack.expire(st.now_ns / 1000);
-        let mut frames = Vec::new();
-        if stack.has_output() {
-            let monitored = st.has_stream || st.has_raw || !st.flows.is_empty();
-            let monitor::State { host, io, stats, now_ns, now_ms, .. } = st;
-            if monitored {
-                let mut below = Aside { host, frames, now_ms: *now_ms };
-                stack.transmit(&mut below);
-                frames = below.frames;
-            } else {
-                stack.transmit(&mut Direct { host, io, stats, now_ns: *now_ns });
-            }
-        }
-        (frames, stack.has_output())
+    }
+    (frames, stack.has_output())
 }
 
 impl State {

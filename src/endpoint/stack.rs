@@ -18,7 +18,7 @@ use crate::monitor::{Errno, Result};
 use crate::net::output::Path;
 use crate::tcp::one::One;
 use crate::tcp::tcb::isn::Secret;
-use crate::tcp::tcb::{Cause, Config, Events, Open, Readiness, Tcb};
+use crate::tcp::tcb::{Cause, Config, Events, Open, Readiness, State as TcpState, Tcb};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddrV4;
@@ -168,7 +168,14 @@ impl Stack {
     }
 
     /// Opens a connection for a socket.
-    pub fn connect(&mut self, sock: u32, local: SocketAddrV4, peer: SocketAddrV4, path: &Path, wishes: &Wishes) -> Result<Id> {
+    pub fn connect(
+        &mut self,
+        sock: u32,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        path: &Path,
+        wishes: &Wishes,
+    ) -> Result<Id> {
         let open = self.open(local, peer, path, wishes);
         let tcb = Tcb::connect(self.config.clone(), self.now, &open);
         let id = self.add(local, peer, path, tcb)?;
@@ -230,7 +237,10 @@ impl Stack {
         let events = tcb.take_events();
         let closed = tcb.is_closed();
         if !events.is_empty() {
-            if events.has(Events::CONNECTED) && listener != NONE && self.conns.get(id).is_some_and(|c| c.has(Conn::HALF_OPEN)) {
+            if events.has(Events::CONNECTED)
+                && listener != NONE
+                && self.conns.get(id).is_some_and(|c| c.has(Conn::HALF_OPEN))
+            {
                 self.enqueue(id);
             }
             self.tell(sock, bits_of(events));
@@ -281,9 +291,10 @@ impl Stack {
 
     /// Frees a connection that has ended, if nobody has a use for it any more.
     pub(super) fn bury(&mut self, id: Id) {
-        let over = self.conns.get(id).is_some_and(|c| {
-            c.sock == NONE && c.listener == NONE && c.tcb.get().is_none_or(Tcb::is_closed)
-        });
+        let over = self
+            .conns
+            .get(id)
+            .is_some_and(|c| c.sock == NONE && c.listener == NONE && c.tcb.get().is_none_or(Tcb::is_closed));
         if over {
             self.remove(id);
         }
@@ -351,10 +362,42 @@ impl Stack {
         bits
     }
 
+    /// Ends all listeners, and begins to close every connection.
+    pub fn close_all(&mut self) {
+        for sock in self.listeners.socks() {
+            self.unlisten(sock);
+        }
+        for index in 0..self.conns.slots() {
+            if let Some(id) = self.conns.id_of(index) {
+                self.close(id);
+            }
+        }
+    }
+
+    /// Resets what is not closed yet.
+    pub fn abort_all(&mut self) {
+        for index in 0..self.conns.slots() {
+            if let Some(id) = self.conns.id_of(index) {
+                self.abort(id);
+            }
+        }
+    }
+
+    /// Whether a connection still has something to say or to hear; those in TIME_WAIT have not.
+    pub fn is_busy(&self) -> bool {
+        let over = |t: &Tcb| matches!(t.state(), TcpState::TimeWait | TcpState::Closed);
+        (0..self.conns.slots())
+            .filter_map(|index| self.conns.at(index))
+            .any(|c| !c.tcb.get().is_none_or(over))
+    }
+
     /// Every connection, for tests that want to know what is stuck.
     pub fn describe(&self) -> String {
         let all = (0..self.conns.slots()).filter_map(|index| self.conns.at(index));
-        all.map(|c| format!("{:?} {:?} flags {:#x} sock {} {:?}\n", c.ends(), c.armed, c.flags, c.sock, c.tcb.get())).collect()
+        all.map(|c| {
+            format!("{:?} {:?} flags {:#x} sock {} {:?}\n", c.ends(), c.armed, c.flags, c.sock, c.tcb.get())
+        })
+        .collect()
     }
 }
 

@@ -220,8 +220,7 @@ mod tests {
             10.0.0.8         0x1         0x2         02:00:00:00:00:08     *        eth0\n\
             10.0.0.9         0x1         0x2         02:00:00:00:00:09     *        dpdk0\n\
             10.0.0.10        0x1         0x0         00:00:00:00:00:00     *        dpdk0\n";
-        let found: Vec<(u8, u8)> =
-            neighbours(text).iter().map(|n| (n.addr.octets()[3], n.mac[5])).collect();
+        let found: Vec<(u8, u8)> = neighbours(text).iter().map(|n| (n.addr.octets()[3], n.mac[5])).collect();
         assert_eq!(found, [(7, 7), (9, 9)]);
     }
 

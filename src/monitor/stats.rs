@@ -159,5 +159,5 @@ impl Stats {
     pub fn settle_fault(&mut self) {
         self.in_fault += self.rx_packets.saturating_sub(self.inspected());
         self.drop_fault += self.rx_packets.saturating_sub(self.fates());
-}
+    }
 }

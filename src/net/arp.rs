@@ -53,7 +53,9 @@ pub fn parse(frame: &[u8]) -> Option<Arp> {
         2 => Op::Reply,
         _ => return None,
     };
-    let mac = |at: usize| -> Mac { [body[at], body[at + 1], body[at + 2], body[at + 3], body[at + 4], body[at + 5]] };
+    let mac = |at: usize| -> Mac {
+        [body[at], body[at + 1], body[at + 2], body[at + 3], body[at + 4], body[at + 5]]
+    };
     let addr = |at: usize| Ipv4Addr::new(body[at], body[at + 1], body[at + 2], body[at + 3]);
     let arp = Arp { op, sender_mac: mac(8), sender: addr(14), target_mac: mac(18), target: addr(24) };
     let station = arp.sender_mac[0] & 1 == 0 && arp.sender_mac != [0; 6];
@@ -129,8 +131,21 @@ mod tests {
         assert!(parse(&good[..42]).is_some());
         // EtherType, hardware, protocol, both lengths, operation, and a sender that is not the frame's or a group.
         for (at, byte) in [
-            (13, 0), (15, 6), (16, 0x86), (17, 0xdd), (18, 0), (18, 255), (19, 16), (19, 0), (21, 0), (21, 3), (20, 1),
-            (27, 9), (11, 9), (28, 224), (28, 127),
+            (13, 0),
+            (15, 6),
+            (16, 0x86),
+            (17, 0xdd),
+            (18, 0),
+            (18, 255),
+            (19, 16),
+            (19, 0),
+            (21, 0),
+            (21, 3),
+            (20, 1),
+            (27, 9),
+            (11, 9),
+            (28, 224),
+            (28, 127),
         ] {
             let mut bad = good;
             bad[at] = byte;

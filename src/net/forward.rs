@@ -8,9 +8,9 @@
 use super::host::Next;
 use super::route::Hop;
 use super::waiting::Lost;
+use crate::monitor::Result;
 use crate::monitor::State;
 use crate::monitor::process::Fate;
-use crate::monitor::Result;
 use crate::net::prepare::Sum;
 use crate::wire::checksum;
 use crate::wire::ethernet::HEADER_LEN;

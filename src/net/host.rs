@@ -322,7 +322,9 @@ impl Host {
         let (to, from) = (eth.src(), local.mac);
         let src = packet.get(12..16).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(Ipv4Addr::from);
         let askable = src.is_some_and(|src| {
-            !self.local.is_group(src) && !src.is_loopback() && !self.local.is_own(u32::from_ne_bytes(src.octets()))
+            !self.local.is_group(src)
+                && !src.is_loopback()
+                && !self.local.is_own(u32::from_ne_bytes(src.octets()))
         });
         if to[0] & 1 != 0 || !askable {
             return true;

@@ -108,7 +108,8 @@ mod tests {
             port(1, None),
             port(2, own([10, 0, 9, 2], 31, true)),
         ]);
-        let is_own = |addr: [u8; 4]| (local.is_own(u32::from_ne_bytes(addr)), local.answers(u32::from_ne_bytes(addr)));
+        let is_own =
+            |addr: [u8; 4]| (local.is_own(u32::from_ne_bytes(addr)), local.answers(u32::from_ne_bytes(addr)));
         assert_eq!(is_own([10, 0, 0, 1]), (true, true));
         assert_eq!(is_own([10, 0, 9, 2]), (true, false));
         assert_eq!(is_own([10, 0, 0, 2]), (false, false));

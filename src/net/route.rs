@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn of_equal_prefixes_the_file_comes_before_the_kernel_and_the_earlier_line_first() {
         let same = |port, origin| route("10.0.0.0/8", port, None, origin);
-        let port = |routes: &[Route]| Routes::new(routes.iter().copied()).find([10, 0, 0, 1].into()).unwrap().port;
+        let port =
+            |routes: &[Route]| Routes::new(routes.iter().copied()).find([10, 0, 0, 1].into()).unwrap().port;
         assert_eq!(port(&[same(1, Origin::Connected), same(2, Origin::Kernel(5)), same(3, Origin::File)]), 3);
         assert_eq!(port(&[same(1, Origin::Kernel(9)), same(2, Origin::Kernel(5))]), 2);
         assert_eq!(port(&[same(1, Origin::File), same(2, Origin::File)]), 1);

@@ -33,6 +33,7 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
     }
     if devices.is_live() {
         live_loop::run(&context);
+        live_loop::drain(&context);
     } else if let Some((rank, cores)) = gate::wait(&context) {
         match devices.source(rank, cores) {
             Ok(source) => {

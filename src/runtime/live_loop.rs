@@ -26,6 +26,8 @@ const RETRY: Duration = Duration::from_millis(1);
 const SPINS: u32 = 256;
 /// Length of a nap between rounds. (The kernel adds its timer slack, usually as much again.)
 const NAP: Duration = Duration::from_micros(50);
+/// How long connections may take to end when the core does (D18).
+const DRAIN: Duration = Duration::from_millis(500);
 /// Between two looks at the devices' own counters.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 
@@ -153,14 +155,37 @@ impl Poller {
 
 /// The core's own thread: polls until the core is to end.
 pub fn run(context: &Context) {
+    let turns = &context.waits.turns;
     loop {
+        turns.wait_for_own(context);
         let mut poller = context.poller.lock();
         match poller.round(context) {
+            // Whoever else polls has noticed, or will before it looks at a device.
             Turn::Over => break,
-            Turn::Worked => {}
-            Turn::Idle => poller.wait(context, MOST_SLEEP),
+            // Another that wants to poll has woken this thread before it asked for the right.
+            Turn::Idle if !turns.is_taken() => poller.wait(context, MOST_SLEEP),
+            Turn::Idle | Turn::Worked => {}
         }
     }
+}
+
+/// The core ends (D18): connections are closed, for which their peers have a bounded time; what is left then is reset.
+pub(super) fn drain(context: &Context) {
+    let _running = enter::running(context);
+    guarded(context, |t| context.endpoint.state(t).stack_mut().map(|s| s.close_all()));
+    let end = Instant::now() + DRAIN;
+    let busy = |t: &mut Token| context.endpoint.state(t).stack().is_some_and(|s| s.is_busy());
+    while guarded(context, busy) == Some(true) && Instant::now() < end {
+        if guarded(context, |t| round(context, t).packets) != Some(true) {
+            std::thread::sleep(RETRY);
+        }
+    }
+    guarded(context, |t| {
+        if let Some(stack) = context.endpoint.state(t).stack_mut() {
+            stack.abort_all();
+        }
+        round(context, t);
+    });
 }
 
 /// As [`run`] for a context without a thread, on the calling one; `stop` is asked before each round and a few times a second.

@@ -47,7 +47,8 @@ impl Surroundings {
         let all = Surroundings::new(config, kernel);
         for line in &all.lines {
             // Another device list than the file's makes its routes pointless, which is no mistake.
-            if !all.devices.iter().any(|d| d.name == line.device) && std::env::var_os("MOS_NETDEV").is_none() {
+            if !all.devices.iter().any(|d| d.name == line.device) && std::env::var_os("MOS_NETDEV").is_none()
+            {
                 log::warn!(
                     "route {}/{}: '{}' is no device of `netdev`: the route has no effect",
                     line.addr,
@@ -104,9 +105,11 @@ impl Surroundings {
             }
         }
         for r in &self.kernel.routes {
-            let configured = self.devices.iter().zip(&self.kinds).any(|(d, kind)| {
-                d.name == r.device && *kind != IoKind::File
-            });
+            let configured = self
+                .devices
+                .iter()
+                .zip(&self.kinds)
+                .any(|(d, kind)| d.name == r.device && *kind != IoKind::File);
             if let (true, Some(port)) = (configured, port_of(&r.device)) {
                 let origin = Origin::Kernel(r.metric);
                 routes.push(Route { net: r.net, prefix: r.prefix, port, gateway: r.gateway, origin });
@@ -115,7 +118,13 @@ impl Surroundings {
         for (n, port) in local.ports().iter().enumerate() {
             if let Some(own) = port.own {
                 let origin = Origin::Connected;
-                routes.push(Route { net: own.addr, prefix: own.prefix, port: n as u8, gateway: None, origin });
+                routes.push(Route {
+                    net: own.addr,
+                    prefix: own.prefix,
+                    port: n as u8,
+                    gateway: None,
+                    origin,
+                });
             }
         }
         routes
@@ -183,7 +192,10 @@ mod tests {
     fn d15_kernel_routes_only_of_configured_devices_and_gateways_work() {
         let mut host = host(
             vec![device("eth0", None, None), device("eth1", None, None)],
-            vec![route_line([10, 0, 0, 0], 8, "eth1", Some([10, 0, 0, 1])), route_line([9, 0, 0, 0], 8, "eth9", None)],
+            vec![
+                route_line([10, 0, 0, 0], 8, "eth1", Some([10, 0, 0, 1])),
+                route_line([9, 0, 0, 0], 8, "eth9", None),
+            ],
             kernel(),
         );
         assert_eq!(way(&host, [8, 8, 8, 8]), Some((0, "192.168.1.1".into())));
@@ -199,7 +211,10 @@ mod tests {
     fn d22_the_lines_address_or_else_the_kernel_interfaces() {
         let mac = [2, 0, 0, 0, 0, 7];
         let given = host(
-            vec![device("eth0", Some(([10, 0, 0, 1], 24)), Some(mac)), device("dpdk0", Some(([10, 1, 0, 1], 16)), None)],
+            vec![
+                device("eth0", Some(([10, 0, 0, 1], 24)), Some(mac)),
+                device("dpdk0", Some(([10, 1, 0, 1], 16)), None),
+            ],
             Vec::new(),
             kernel(),
         );

@@ -80,10 +80,17 @@ impl Node {
         context.endpoint = Endpoint::new(settings);
         let own = Some(OwnAddr { addr: ip(n), prefix: 24, kernel: false });
         let local = Local::new(vec![LocalPort { mac: [2, 0, 0, 0, 0, 1 + n as u8], own, mtu: Some(1500) }]);
-        let route = |net: [u8; 4], prefix| Route { net: net.into(), prefix, port: 0, gateway: None, origin: Origin::File };
+        let route = |net: [u8; 4], prefix| Route {
+            net: net.into(),
+            prefix,
+            port: 0,
+            gateway: None,
+            origin: Origin::File,
+        };
         // Everything is on the link: a scripted peer may have any address.
         let routes = Routes::new([route([10, 0, 0, 0], 24), route([0; 4], 0)]);
-        context.monitor.cell.get_mut().host = Host::new(Arc::new(local), Arc::new(routes), Arc::new(Neighbours::new([])), 7);
+        context.monitor.cell.get_mut().host =
+            Host::new(Arc::new(local), Arc::new(routes), Arc::new(Neighbours::new([])), 7);
         Node { context, out }
     }
 
@@ -116,7 +123,11 @@ impl Node {
             }
             e.end_round(m, t);
             m.end_iteration(t);
-            assert_eq!(m.state(t).stats.inspected(), m.state(t).stats.rx_packets, "every packet is counted once");
+            assert_eq!(
+                m.state(t).stats.inspected(),
+                m.state(t).stats.rx_packets,
+                "every packet is counted once"
+            );
         });
     }
 
@@ -246,7 +257,8 @@ impl Lab {
         if self.random.per_mille(self.weather.lost) {
             return;
         }
-        let late = if self.random.per_mille(self.weather.late) { self.random.below(10 * self.delay) } else { 0 };
+        let late =
+            if self.random.per_mille(self.weather.late) { self.random.below(10 * self.delay) } else { 0 };
         self.count += 1;
         self.flying.insert((self.now + self.delay + late, self.count), (to, frame));
     }

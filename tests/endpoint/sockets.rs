@@ -97,7 +97,10 @@ fn the_reference_s_answers_with_their_fixes() {
     // Several listeners; a port twice only by agreement.
     node.listen(8080, 10);
     let third = node.socket();
-    assert_eq!(node.on(|st| st.bind(third, "0.0.0.0:80".parse().expect("an address"))), errno(libc::EADDRINUSE));
+    assert_eq!(
+        node.on(|st| st.bind(third, "0.0.0.0:80".parse().expect("an address"))),
+        errno(libc::EADDRINUSE)
+    );
     assert_eq!(node.on(|st| st.bind(third, at(1, 80))), Ok(()));
     assert_eq!(node.on(|st| st.bind(third, at(1, 80))), errno(libc::EINVAL));
     assert_eq!(node.on(|st| st.listen(third, 10)), Ok(()));
