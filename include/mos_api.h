@@ -299,8 +299,9 @@ ssize_t mtcp_ppeek(mctx_t mctx, int sock, int side, char *buf, size_t count, uin
 
 /*
  * Tells the addresses of a flow as its first SYN had them. side CLI or SVR: one struct
- * sockaddr_in, *addrlen exactly 16. MOS_SIDE_BOTH: an array of two, *addrlen exactly 32,
- * [MOS_SIDE_CLI] the client's and [MOS_SIDE_SVR] the server's. Else EINVAL. Callback only.
+ * sockaddr_in, *addrlen exactly 16. MOS_SIDE_BOTH: an array of two, *addrlen 32 or more,
+ * [MOS_SIDE_CLI] the client's and [MOS_SIDE_SVR] the server's. Else EINVAL. *addrlen stays as
+ * it is. Callback only.
  */
 int mtcp_getpeername(mctx_t mctx, int sock, struct sockaddr *saddr, socklen_t *addrlen,
 		     int side);

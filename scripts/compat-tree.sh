@@ -16,7 +16,8 @@ if [ ! -e "$lib" ]; then
 	exit 1
 fi
 
-mkdir -p "$dest"/core/{include,lib,src/include} "$dest"/util/include "$dest"/samples/common
+mkdir -p "$dest"/core/{include,lib,src/include} "$dest"/util/include "$dest"/samples/common \
+	"$dest"/drivers/dpdk/lib
 for dir in core/include core/src/include; do
 	install -m 644 "$top"/include/*.h "$dest/$dir"
 done
@@ -31,6 +32,12 @@ all:
 clean:
 .PHONY: all clean
 MAKE
+
+# Makefiles that were made for DPDK read linker options here: $(RTE_SDK)/$(RTE_TARGET) or
+# ../../drivers/dpdk. One that changes nothing, since "-Wl," alone is an error.
+echo "--as-needed" >"$dest"/drivers/dpdk/lib/ldflags.txt
+
+install -m 755 "$top"/compat/makefiles.sh "$dest"
 
 # Text instead of an archive: the linker reads it as a script, named as a file or by -lmtcp.
 echo "INPUT($lib)" >"$dest"/core/lib/libmtcp.a

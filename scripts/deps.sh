@@ -16,6 +16,8 @@ command_from valgrind valgrind
 header_from pcap/pcap.h libpcap-dev
 header_from numa.h libnuma-dev
 header_from openssl/ssl.h libssl-dev
+# Names of ports in filters.
+[ -e /etc/services ] || missing+=(netbase)
 
 if [ ${#missing[@]} -eq 0 ]; then
 	exit 0

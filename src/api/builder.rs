@@ -3,7 +3,7 @@
 use super::{Error, Monitor};
 use crate::config::{Config, Mos, round_rmem_size};
 use crate::io::capture::{CaptureReader, CaptureWriter};
-use crate::io::output::{Frames, Output};
+use crate::io::output::{Frames, Output, SharedFile};
 use crate::io::replay::{Replay, ReplayOptions};
 use crate::io::source::{Port, Source};
 use crate::monitor::Settings;
@@ -11,7 +11,7 @@ use crate::monitor::forest::Forest;
 use crate::monitor::state::ForeignCalls;
 use crate::runtime::context::{Context, settings_of};
 use crate::runtime::devices;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -279,7 +279,7 @@ impl Builder {
             return Err(failed("expected another file than the captures that are read".into()));
         }
         let writer = CaptureWriter::create(path).map_err(|e| failed(e.to_string()))?;
-        Ok((Some(Output::File(Arc::new(Mutex::new(writer)))), None))
+        Ok((Some(Output::File(SharedFile::new(writer))), None))
     }
 }
 

@@ -7,11 +7,29 @@ use std::sync::Arc;
 /// Frames with the time they left, in nanoseconds.
 pub type Frames = Arc<Mutex<Vec<(u64, Vec<u8>)>>>;
 
+/// A capture file that several cores write. What a core wrote is in the file when it lets go, whoever still holds it.
+#[derive(Clone)]
+pub struct SharedFile(Arc<Mutex<CaptureWriter>>);
+
+impl SharedFile {
+    /// The file, shared by the clones of what is returned.
+    pub fn new(writer: CaptureWriter) -> Self {
+        SharedFile(Arc::new(Mutex::new(writer)))
+    }
+}
+
+impl Drop for SharedFile {
+    fn drop(&mut self) {
+        // The first failure to write was told to whoever sent; later frames are counted.
+        let _ = self.0.lock().flush();
+    }
+}
+
 /// One output; contexts of several cores share a file or a list.
 #[derive(Clone)]
 pub enum Output {
     /// A capture file.
-    File(Arc<Mutex<CaptureWriter>>),
+    File(SharedFile),
     /// A list in memory.
     Memory(Frames),
     /// The core's live device of this number (its place in [`super::live::Live`]).
@@ -22,7 +40,7 @@ impl Output {
     /// Sends a frame; `false` when the output took it not.
     pub fn send(&self, now_ns: u64, frame: &[u8]) -> bool {
         match self {
-            Output::File(writer) => writer.lock().write(now_ns, frame).is_ok(),
+            Output::File(file) => file.0.lock().write(now_ns, frame).is_ok(),
             Output::Memory(frames) => {
                 let mut frames = frames.lock();
                 frames.try_reserve(1).is_ok() && {

@@ -1,7 +1,8 @@
 //! Packets of our own: `mtcp_sendpkt` and the resets of `mtcp_reset_conn` (monitor.md §7.3, D9, D20).
 //!
-//! Between the two ports of a pair they leave with the hardware addresses of the packet in process, as if an end of the
-//! connection had sent them; elsewhere, and for a connection whose addresses were translated, by route and ARP.
+//! Between the two ports of a pair they leave with the hardware addresses of the packet in process, or of the flow's first
+//! one, as if an end of the connection had sent them; elsewhere, and for a connection whose addresses were translated, by
+//! route and ARP.
 
 use super::state::{Monitor, State};
 use super::{Errno, Result};
@@ -83,22 +84,28 @@ enum Way {
     Wire(u8, [u8; 12]),
     /// By route.
     Hop(Hop),
-    /// There is a port, but nothing in process says which hardware addresses: those of the flow's next packet.
+    /// There is a port, but nothing says which hardware addresses: those of the flow's next packet.
     Later,
     /// There is none.
     None,
 }
 
 impl State {
-    /// MAC addresses for a frame to side `to`: those of the packet in process, turned round if it came from there.
+    /// MAC addresses for a frame to side `to`: those of the packet in process, turned round if it came from there, else
+    /// of the flow's first packet.
     fn macs_towards(&self, id: Id, to: usize) -> Option<[u8; 12]> {
-        let (flow, from) = self.cur.flow?;
-        self.batch.get(self.cur.at)?;
-        let mut macs = *self.current_frame().first_chunk::<12>()?;
-        if from as usize == to {
-            macs.rotate_left(6);
+        if let Some((flow, from)) = self.cur.flow
+            && flow == id
+            && self.batch.get(self.cur.at).is_some()
+        {
+            let mut macs = *self.current_frame().first_chunk::<12>()?;
+            if from as usize == to {
+                macs.rotate_left(6);
+            }
+            return Some(macs);
         }
-        (flow == id).then_some(macs)
+        let flow = self.flows.get(id)?;
+        self.stations.macs(flow.key.addresses(), (to == SVR) != flow.has(Flow::REVERSED))
     }
 
     /// The port packets to side `to` leave by: where that side's packets come in, or the mate of the other side's.
@@ -212,7 +219,7 @@ impl State {
             && self.cur.dropped
             && self.cur.flow.is_some_and(|(flow, from)| flow == id && from as usize != to);
         let seg = if dropped { self.prepared.get(self.cur.at).map(|p| p.seg) } else { None };
-        let lost = seg.filter(|s| s.len > 0 && near.rcv_nxt.wrapping_sub(s.seq) <= s.len as u32);
+        let lost = seg.filter(|s| s.len > 0 && near.rcv_nxt.wrapping_sub(s.seq) <= s.len);
         Some((lost.map_or(near.rcv_nxt, |s| s.seq), near.snd_max))
     }
 }

@@ -23,6 +23,7 @@ use crate::io::replay::RxFrame;
 use crate::io::source::Source;
 use crate::net::host::Host;
 use crate::net::prepare::Prepared;
+use crate::net::stations::Stations;
 use crate::tcp::store::Pool;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
@@ -118,6 +119,8 @@ pub struct State {
     pub copy: Vec<u8>,
     /// Own addresses, routes, neighbours, and frames to send when the iteration ends.
     pub host: Host,
+    /// Hardware addresses between pairs of hosts.
+    pub stations: Stations,
     /// Flows.
     pub flows: Arena<Flow>,
     /// Tuples to flows.
@@ -193,6 +196,7 @@ impl Monitor {
                 edit: Vec::new(),
                 copy: Vec::new(),
                 host: Host::default(),
+                stations: Stations::default(),
                 flows: Arena::new(),
                 table: Table::new(),
                 hasher,

@@ -12,6 +12,7 @@ pub mod neighbours;
 pub mod output;
 pub mod prepare;
 pub mod route;
+pub mod stations;
 pub mod waiting;
 
 /// The map of tuples to cores.

@@ -7,7 +7,7 @@ use crate::config::{Config, ConfigError, IoKind, NetDev};
 use crate::io::capture::{CaptureReader, CaptureWriter};
 use crate::io::device::{LivePort, PortInfo};
 use crate::io::live::Live;
-use crate::io::output::Output;
+use crate::io::output::{Output, SharedFile};
 use crate::io::pcap::PcapPort;
 use crate::io::replay::{Replay, ReplayOptions};
 use crate::io::source::{Port, Source, Steer};
@@ -16,7 +16,6 @@ use crate::net::rss::{Rss, RssForm};
 use crate::wire::parse;
 use parking_lot::Mutex;
 use std::path::Path;
-use std::sync::{Arc, Weak};
 
 /// What the devices of a configuration are.
 pub struct Devices {
@@ -32,7 +31,8 @@ pub struct Devices {
     live: LivePorts,
     /// What each port is.
     infos: Vec<PortInfo>,
-    writers: Mutex<Vec<Option<Weak<Mutex<CaptureWriter>>>>>,
+    /// The egress files of this run: kept to its end, since a core may be through before another one starts.
+    writers: Mutex<Vec<Option<SharedFile>>>,
 }
 
 impl std::fmt::Debug for Devices {
@@ -163,6 +163,11 @@ impl Devices {
         Ok(Source::replay(replay, steer, devices, ports))
     }
 
+    /// A run begins: it writes its egress files anew.
+    pub fn begin(&self) {
+        self.writers.lock().fill(None);
+    }
+
     /// The source of a core that receives live; `cores` are those that share the packets, if that is not settled yet.
     ///
     /// # Errors
@@ -192,15 +197,13 @@ impl Devices {
 
     fn writer(&self, n: usize) -> std::result::Result<Output, String> {
         let mut writers = self.writers.lock();
-        if let Some(shared) = writers[n].as_ref().and_then(Weak::upgrade) {
-            return Ok(Output::File(shared));
+        if let Some(shared) = &writers[n] {
+            return Ok(Output::File(shared.clone()));
         }
         let name = &self.names[n];
         let writer =
             CaptureWriter::create(name).map_err(|e| format!("cannot write the capture '{name}': {e}"))?;
-        let shared = Arc::new(Mutex::new(writer));
-        writers[n] = Some(Arc::downgrade(&shared));
-        Ok(Output::File(shared))
+        Ok(Output::File(writers[n].insert(SharedFile::new(writer)).clone()))
     }
 }
 
@@ -240,4 +243,45 @@ fn explain(e: &ConfigError) -> String {
         log::warn!("{warning}");
     }
     e.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Frames in a capture file.
+    fn frames_in(path: &Path) -> usize {
+        use crate::io::capture::{Next, Preload};
+        let mut reader = CaptureReader::open(path, Preload::Whole).unwrap();
+        std::iter::from_fn(|| matches!(reader.next(), Next::Frame(_)).then_some(())).count()
+    }
+
+    #[test]
+    fn a_core_that_starts_late_adds_to_the_egress_file() {
+        let dir = std::env::temp_dir().join(format!("mos-egress-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let out = dir.join("out.pcap");
+        let conf = dir.join("mos.conf");
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo.pcap");
+        let text = format!(
+            "mos {{\n netdev {{\n {demo} 0x3\n }}\n nic_forward_table {{\n {demo} {}\n }}\n}}\n",
+            out.display()
+        );
+        fs::write(&conf, text).unwrap();
+        let (_, devices) = configure(&conf).unwrap();
+        let send = |rank| match devices.writer(1).unwrap() {
+            output @ Output::File(_) => assert!(output.send(rank, &[0; 60])),
+            other => panic!("{other:?}"),
+        };
+        for replay in 0..2 {
+            devices.begin();
+            // The first core ends, and its file is whole, before the second has opened it.
+            send(0);
+            assert_eq!(frames_in(&out), 1, "replay {replay}");
+            send(1);
+            assert_eq!(frames_in(&out), 2, "replay {replay}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

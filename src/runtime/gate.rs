@@ -47,6 +47,9 @@ fn share(context: &Context, only_join: bool) -> Option<(usize, usize)> {
         let mask = context.config.mos.cpu_mask;
         r.sharing = r.contexts.iter().flatten().map(|c| c.core).filter(|&c| mask >> c & 1 == 1).collect();
         r.started = true;
+        if let Some(devices) = &r.devices {
+            devices.begin();
+        }
     }
     let rank = r.sharing.iter().position(|&core| core == context.core);
     Some(rank.map_or((0, 0), |rank| (rank, r.sharing.len())))

@@ -182,12 +182,13 @@ pub fn send(x: &mut Side, y: &mut Side, s: &Segment) -> u16 {
         x.take_fin();
         events |= ev::STATE;
     }
-    if s.has(SYN) {
-        return events | send_syn(x, s);
-    }
+    // Before SYN, as for the receiver: a reset that counts ends both sides (D8; RFC 9293 3.10.7.3).
     if s.has(RST) {
         x.state = State::Closed;
         return events | ev::STATE;
+    }
+    if s.has(SYN) {
+        return events | send_syn(x, s);
     }
     if s.has(ACK) {
         events |= synchronise(x, y, s.ack);

@@ -316,6 +316,17 @@ fn d8_resets_that_do_not_count() {
 }
 
 #[test]
+fn d8_a_reset_with_other_flags_is_a_reset() {
+    // To the first SYN, with SYN and ACK: both sides are over, and no later SYN/ACK begins the client anew.
+    let mut lab = Lab::new();
+    lab.feed([syn()]);
+    lab.packet(s(S | R | A, 0).seq(5000).acks(0)).gives("sv.PKT sv.ST | rc.PKT rc.ST | KILL(c,v)");
+    lab.packet(syn_ack()).gives("nb.ORPH");
+    let mut lab = Lab::established();
+    lab.packet(c(S | R | P | A, 0)).gives("sc.PKT sc.ST | rv.PKT rv.ST | KILL(v,c)");
+}
+
+#[test]
 fn d8_window_is_scaled_and_never_shrinks() {
     let scale = |n: u8| [3, 3, n, 1];
     let mut lab = Lab::with(|mos| mos.rmem_size = 4 << 20);

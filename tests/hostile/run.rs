@@ -235,15 +235,8 @@ fn look(m: &Monitor, t: &mut Token, world: &Shared) {
         }
     };
     say(s.panics == 0, "a panic was contained".into());
-    let inspected = s.in_flow + s.in_orphan + s.in_non_tcp + s.in_non_ip + s.in_fragment + s.in_local;
-    let bad =
-        s.bad_eth + s.bad_ip_len + s.bad_ip_version + s.bad_ip_checksum + s.bad_tcp_len + s.bad_tcp_checksum;
-    say(inspected + bad + s.in_unmonitored == s.rx_packets, format!("inspection: {s:?}"));
-    let dropped =
-        s.drop_config + s.drop_callback + s.drop_no_route + s.drop_malformed + s.drop_memory + s.drop_tx;
-    // A frame of our own that could not leave is counted as drop_tx too.
-    let fates = s.forwarded + s.consumed + dropped;
-    say(fates >= s.rx_packets && fates - s.drop_tx <= s.rx_packets, format!("fates: {s:?}"));
+    say(s.inspected() == s.rx_packets, format!("inspection: {s:?}"));
+    say(s.fates() == s.rx_packets, format!("fates: {s:?}"));
     say(s.flows_now == st.flows.len() as u64, format!("{} flows, {} counted", st.flows.len(), s.flows_now));
     say(s.flows_created - s.flows_ended == s.flows_now, format!("flows: {s:?}"));
     say(st.depth == 0 && !st.cur.active, "a dispatch does not end".into());

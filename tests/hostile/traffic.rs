@@ -297,6 +297,7 @@ fn dress(r: &mut Random, s: &Segment, dev: u8, shape: Shape) -> Frame {
     let mut bytes = s.build();
     let calm = shape.calm * 2;
     let l4 = 14 + (bytes[14] & 15) as usize * 4;
+    let payload = bytes.len() - l4 - (bytes[l4 + 12] >> 4) as usize * 4;
     if r.once_in(calm) {
         let total = u16::from_be_bytes([bytes[16], bytes[17]]);
         let lie = match r.below(4) {
@@ -339,7 +340,13 @@ fn dress(r: &mut Random, s: &Segment, dev: u8, shape: Shape) -> Frame {
     }
     if r.once_in(calm) {
         let n = r.below(30);
-        bytes.extend(r.bytes(n));
+        let mut trailer = r.bytes(n);
+        if shape.checked {
+            // A total length that lies may make payload of it, and a frame that was cut is not verified.
+            let first = s.seq.wrapping_add((s.flags & SYN != 0) as u32).wrapping_add(payload as u32);
+            trailer = (0..n as u32).map(|i| byte_at(first.wrapping_add(i))).collect();
+        }
+        bytes.extend(trailer);
     }
     if r.once_in(calm * 4) {
         bytes[12..14].copy_from_slice(&r.pick(&[[0x86, 0xdd], [8, 6], [0x81, 0], [0, 0]]));
