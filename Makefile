@@ -1,4 +1,5 @@
-# make build      the shared and the static library, optimised as a whole
+# make build      the shared and the static library, optimised as a whole; with DPDK where libdpdk is
+#                 installed (DPDK=0: without it)
 # make demo       midstat on the capture that ships in tests/data
 # make test       everything: Rust tests, the C side, C programs under valgrind
 # make bench      the benchmark table
@@ -13,6 +14,9 @@ PREFIX     ?= /usr/local
 CARGO      ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LIBDIR     := $(TARGET_DIR)/release
+# Asked when needed, and so after `deps`.
+DPDK        = $(shell pkg-config --exists 'libdpdk >= 21.11' && echo 1 || echo 0)
+FEATURES    = $(if $(filter 0,$(DPDK)),,--features dpdk)
 
 all: build
 
@@ -20,7 +24,7 @@ all: build
 # out here, so that the two for C are optimised as a whole.
 build: deps
 	@mkdir -p $(LIBDIR)
-	@set -o pipefail; $(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- \
+	@set -o pipefail; $(CARGO) rustc --release --lib --crate-type cdylib,staticlib $(FEATURES) -- \
 		--print native-static-libs 2>&1 | tee $(LIBDIR)/build.log | sed -u '/^note: \(link against\|native-static\)/,/^$$/d'
 	@sed -n 's/^note: native-static-libs: //p' $(LIBDIR)/build.log | tail -n 1 \
 		>$(LIBDIR)/libmos.private-libs
@@ -32,7 +36,7 @@ demo: build
 	@examples/midstat/midstat -f examples/midstat/mos.conf -x 0.5
 
 test: build
-	@CARGO='$(CARGO)' scripts/test.sh $(LIBDIR)
+	@CARGO='$(CARGO)' FEATURES='$(FEATURES)' scripts/test.sh $(LIBDIR)
 
 bench: build
 	python3 benches/run.py $(LIBDIR)
@@ -46,8 +50,9 @@ compat-tree: build
 	@scripts/compat-tree.sh '$(DEST)' $(LIBDIR)
 
 lint:
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(if $(FEATURES),$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings)
 
 deps:
 	@scripts/deps.sh

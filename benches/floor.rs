@@ -11,7 +11,7 @@
 
 use mos::flow::{Arena, Direction, FlowHash, Record, ShortKey, Table};
 use mos::runtime::affinity::{pin, thread_cpu_ns};
-use mos::wire::checksum::{fill_ipv4, fill_tcp, ipv4_header_ok, tcp_ok};
+use mos::wire::checksum::{fill_ipv4, fill_tcp, verify};
 use mos::wire::{Parsed, ipv4, parse, tcp};
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -170,9 +170,8 @@ fn pass(bytes: &[u8], hash: &FlowHash, table: &Table, flows: &Arena<Flow>, total
             let frame = &bytes[place.off..place.off + place.cap_len];
             let parsed = parse(frame, place.wire_len);
             let l3 = usize::from(parsed.l3);
-            let good = ipv4_header_ok(&frame[l3..l3 + usize::from(parsed.ihl) * 4])
-                && tcp_ok(&frame[l3..], parsed.ihl, parsed.ip_len);
-            totals.bad += u64::from(!good);
+            let (ip, tcp) = verify(&frame[l3..], parsed.ihl, parsed.ip_len, true);
+            totals.bad += u64::from(!(ip && tcp));
             totals.bytes += place.cap_len as u64;
             let key = key_of(&parsed).0;
             *slot = (key, hash.short(&key), None);

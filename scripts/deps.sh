@@ -19,25 +19,44 @@ header_from openssl/ssl.h libssl-dev
 # Names of ports in filters.
 [ -e /etc/services ] || missing+=(netbase)
 
-if [ ${#missing[@]} -eq 0 ]; then
-	exit 0
+
+# DPDK, and libclang, which reads its headers. What cannot be had is done without; DPDK=0: not wanted.
+optional=()
+if [ "${DPDK:-1}" != 0 ]; then
+	pkg-config --exists 'libdpdk >= 21.11' 2>/dev/null || optional+=(libdpdk-dev)
+	if [ -z "${LIBCLANG_PATH:-}" ] && ! compgen -G '/usr/lib*/llvm*/lib/libclang*.so*' >/dev/null &&
+		! ldconfig -p 2>/dev/null | grep -q libclang; then
+		optional+=(libclang-dev)
+	fi
 fi
-mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
 
 sudo=()
-if [ "$(id -u)" -ne 0 ]; then
-	if ! command -v sudo >/dev/null; then
-		echo "missing: ${missing[*]}" >&2
-		echo "neither root nor sudo: as root, run: apt-get install ${missing[*]}" >&2
-		exit 1
+may_install() { # PACKAGES: whether they can be installed here; says why not
+	if [ "$(id -u)" -ne 0 ]; then
+		if ! command -v sudo >/dev/null; then
+			echo "missing: $*" >&2
+			echo "neither root nor sudo: as root, run: apt-get install $*" >&2
+			return 1
+		fi
+		sudo=(sudo)
 	fi
-	sudo=(sudo)
+	if ! command -v apt-get >/dev/null; then
+		echo "missing (names as in Debian): $*; no apt-get here, please install them" >&2
+		return 1
+	fi
+}
+install() { # PACKAGES
+	echo "installing $*"
+	"${sudo[@]}" apt-get -qq update &&
+		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" >/dev/null
+}
+
+if [ ${#missing[@]} -ne 0 ]; then
+	mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+	may_install "${missing[@]}" || exit 1
+	install "${missing[@]}"
 fi
-if ! command -v apt-get >/dev/null; then
-	echo "missing (names as in Debian): ${missing[*]}; no apt-get here, please install them" >&2
-	exit 1
+if [ ${#optional[@]} -ne 0 ]; then
+	{ may_install "${optional[@]}" && install "${optional[@]}"; } ||
+		echo "going on without ${optional[*]}: no DPDK ports (DPDK=0 keeps this quiet)" >&2
 fi
-echo "installing ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
-"${sudo[@]}" apt-get -qq update
-"${sudo[@]}" apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null

@@ -78,6 +78,17 @@ check "exports are exactly those listed" same_exports "$libdir/libmos.so"
 soname_is() { readelf -d "$1" | grep -F "SONAME" | grep -qF "[$2]"; }
 check "SONAME is libmos.so.0" soname_is "$libdir/libmos.so" libmos.so.0
 
+# Its drivers are plug-ins, which DPDK finds by itself.
+needs_dpdk() { # LIBRARY
+	local needed
+	needed=$(readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(librte_[a-z_]*\)\.so.*/\1/p' | sort | xargs)
+	echo "$needed"
+	[[ $needed == *librte_eal*librte_ethdev* && $needed != *librte_net_* ]]
+}
+if [ "${DPDK:-1}" != 0 ] && pkg-config --exists 'libdpdk >= 21.11'; then
+	check "DPDK is needed by name, its drivers are not" needs_dpdk "$libdir/libmos.so"
+fi
+
 entries_are_complete() {
 	sed -n 's/^\tENTRY(\(.*\)),$/\1/p' tests/c/linkall.c | diff -u tests/exports.txt -
 }

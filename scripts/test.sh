@@ -1,7 +1,8 @@
 #!/bin/bash
 # All tests: Rust's, the C side, C programs under valgrind.
 #
-#   scripts/test.sh LIBDIR      LIBDIR holds what `make build` made (target/release)
+#   scripts/test.sh LIBDIR      LIBDIR holds what `make build` made (target/release), with the same
+#                               FEATURES (such as "--features dpdk") as the Rust tests are to have
 #
 # Ends with "N passed, N failed" over all of them.
 set -uo pipefail
@@ -27,7 +28,7 @@ part() {
 	passed=$((passed + p)) failed=$((failed + f))
 }
 
-part 'test result: .* \([0-9]*\) passed; \([0-9]*\) failed;.*' "${CARGO:-cargo}" test --no-fail-fast
+part 'test result: .* \([0-9]*\) passed; \([0-9]*\) failed;.*' "${CARGO:-cargo}" test --no-fail-fast ${FEATURES:-}
 part '\([0-9]*\) passed, \([0-9]*\) failed' scripts/test-c.sh "$libdir"
 part '\([0-9]*\) passed, \([0-9]*\) failed' scripts/test-valgrind.sh "$libdir"
 

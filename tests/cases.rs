@@ -95,15 +95,19 @@ fn evtrace() -> &'static Path {
 }
 
 fn replay(run_: &Run) -> Outcome {
+    replay_from(run_, &run_.pcap.display().to_string(), "")
+}
+
+/// Runs a case on a device; `more`: further blocks.
+fn replay_from(run_: &Run, device: &str, more: &str) -> Outcome {
     // Tests run side by side: no two write one file.
     static RUNS: AtomicUsize = AtomicUsize::new(0);
     let run_number = RUNS.fetch_add(1, Ordering::Relaxed);
     let conf = scratch("cases").join(format!("{}.{run_number}.conf", run_.label));
     let text = format!(
         "mos {{\n\tforward = 0\n\tmax_concurrency = 1000\n\trmem_size = 8192\n\ttcp_timeout = 30\n\ttcp_tw_interval = {}\n\
-         \tnetdev {{\n\t\t{} 0x1\n\t}}\n\tarp_table {{\n\t}}\n\troute_table {{\n\t}}\n}}\n",
+         \tnetdev {{\n\t\t{device} 0x1\n\t}}\n\tarp_table {{\n\t}}\n\troute_table {{\n\t}}\n{more}}}\n",
         run_.kind.tw_interval,
-        run_.pcap.display()
     );
     fs::write(&conf, text).expect("write mos.conf");
     let mut args = vec!["-f".to_owned(), conf.display().to_string()];
@@ -269,6 +273,71 @@ fn replay_is_deterministic() {
         }
     }
     assert!(report.is_empty(), "{report}");
+}
+
+/// DPDK's net_pcap on its packets' clock: every callback as from the file, at the same time.
+#[cfg(feature = "dpdk")]
+#[test]
+fn dpdk_on_the_packets_clock_is_a_file_replay() {
+    use std::sync::Mutex;
+
+    let runs = runs();
+    assert!(runs.len() >= 70, "only {} recorded traces found", runs.len());
+    let next = AtomicUsize::new(0);
+    let report = Mutex::new(String::new());
+    // Each waits a second for more packets: side by side, that is one wait.
+    std::thread::scope(|s| {
+        for _ in 0..12 {
+            s.spawn(|| {
+                while let Some(run_) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Some(why) = dpdk_difference(run_) {
+                        let _ = writeln!(report.lock().expect("whole"), "--- {}\n{why}", run_.label);
+                    }
+                }
+            });
+        }
+    });
+    let report = report.into_inner().expect("whole");
+    assert!(report.is_empty(), "{report}");
+}
+
+/// The capture as net_pcap shows it: of a frame that was cut it knows what was captured, not how long the frame was.
+#[cfg(feature = "dpdk")]
+fn without_lengths(pcap: &Path) -> PathBuf {
+    let mut file = fs::read(pcap).expect("the capture");
+    assert_eq!(file[..4], 0xa1b2_c3d4u32.to_le_bytes(), "{}", pcap.display());
+    let mut at = 24;
+    while at < file.len() {
+        let len: [u8; 4] = file[at + 8..at + 12].try_into().expect("four bytes");
+        file[at + 12..at + 16].copy_from_slice(&len);
+        at += 16 + u32::from_le_bytes(len) as usize;
+    }
+    let copy = scratch("cases").join(pcap.file_name().expect("a name"));
+    // Several traces share a capture: the others must not see half of it.
+    let new = copy.with_extension(format!("{:?}", std::thread::current().id()));
+    fs::write(&new, file).and_then(|()| fs::rename(&new, &copy)).expect("written");
+    copy
+}
+
+/// How a case differs when DPDK reads the capture.
+#[cfg(feature = "dpdk")]
+fn dpdk_difference(run_: &Run) -> Option<String> {
+    let eal = format!(
+        "\tdpdk {{\n\t\teal = \"--no-huge -m 64 --no-pci --no-shconf --no-telemetry --vdev=net_pcap0,rx_pcap={}\"\n\t\tclock = packet\n\t}}\n",
+        run_.pcap.display()
+    );
+    let outcome = replay_from(run_, "dpdk0", &eal);
+    if let Some(why) = outcome.failure() {
+        return Some(why);
+    }
+    let text = |o: Outcome| String::from_utf8_lossy(&o.stdout).into_owned();
+    let shown = without_lengths(&run_.pcap);
+    let (file, dpdk) = (text(replay_from(run_, &shown.display().to_string(), "")), text(outcome));
+    if file == dpdk {
+        return None;
+    }
+    let lines = diff(&normalise(&file, Author::Us), &normalise(&dpdk, Author::Us), true);
+    Some(lines.map_or("the traces differ in offsets or numbers only".to_owned(), |l| l.join("\n")))
 }
 
 mod rules {

@@ -173,7 +173,7 @@ impl Builder {
         let (source, forwarded) = match devices {
             Some(devices) if !own => {
                 let source =
-                    if devices.is_live() { devices.live_source(0, &[0]) } else { devices.source(0, 1) };
+                    if devices.is_live() { devices.live_source(0, &[0]) } else { devices.source(0, &[0]) };
                 (source.map_err(|reason| Error::Config { reason })?, None)
             }
             _ => self.source()?,

@@ -70,6 +70,7 @@ entry! {
         r.config = None;
         r.devices = None;
         drop(r);
+        devices::shut_down();
         *WORDS.lock() = Vec::new();
         Ok(0)
     }

@@ -71,6 +71,9 @@ impl Config {
         if !mos.dpdk_eal.is_empty() {
             key("dpdk eal", &mos.dpdk_eal)?;
         }
+        if let Some(mtu) = mos.dpdk_mtu {
+            key("dpdk mtu", &mtu)?;
+        }
         if mos.dpdk_clock_packet {
             key("dpdk clock", &"packet")?;
         }

@@ -79,6 +79,8 @@ pub struct Mos {
     pub rss_fair: bool,
     /// `dpdk { eal = "…" }`.
     pub dpdk_eal: String,
+    /// `dpdk { mtu = … }`: largest IP packet of the ports, in bytes; `None`: as they have it.
+    pub dpdk_mtu: Option<u16>,
     /// `dpdk { clock = packet }`: time is the packet's receive timestamp.
     pub dpdk_clock_packet: bool,
 }
@@ -155,6 +157,7 @@ impl Default for Mos {
             memory_limit: None,
             rss_fair: false,
             dpdk_eal: String::new(),
+            dpdk_mtu: None,
             dpdk_clock_packet: false,
         }
     }

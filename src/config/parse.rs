@@ -311,6 +311,10 @@ impl Parser<'_, '_> {
             let Some((entry, key, value)) = self.key_value(item, "`key = value`") else { continue };
             match key {
                 "eal" => mos.dpdk_eal = unquoted(value).to_owned(),
+                "mtu" => match value.parse() {
+                    Ok(mtu @ 68..=u16::MAX) => mos.dpdk_mtu = Some(mtu),
+                    _ => self.expected(entry, key, "a number of bytes from 68 to 65535", value),
+                },
                 "clock" => {
                     let clocks = [("packet", true), ("system", false)];
                     if let Some(packet) = self.choice(entry, key, value, &clocks, "`packet` or `system`") {

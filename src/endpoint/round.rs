@@ -89,7 +89,7 @@ impl Below for Direct<'_> {
         let now_ms = self.now_ns / 1_000_000;
         match self.host.resolve(hop, now_ms) {
             Next::Mac(mac) => {
-                if !self.io.has_room(hop.port, frame.len()) {
+                if self.io.is_full(hop.port, frame.len()) {
                     return Taken::Full;
                 }
                 self.host.write_macs(hop.port, mac, frame);

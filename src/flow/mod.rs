@@ -52,14 +52,6 @@ pub(crate) fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), OutOfMemo
     Ok(list.try_reserve(more)?)
 }
 
-/// Asks the processor to fetch the cache lines that `bytes` lies in. As harmless as [`prefetch_lines`].
-#[inline(always)]
-pub(crate) fn prefetch_bytes(bytes: &[u8]) {
-    if let Some(first) = bytes.first() {
-        prefetch_lines(first, bytes.len().div_ceil(64));
-    }
-}
-
 /// Asks the processor to fetch the first `lines` cache lines (64 bytes each) from `target` on. A hint: it changes
 /// nothing, and is nothing on processors other than x86-64.
 #[inline(always)]
@@ -77,6 +69,27 @@ pub(crate) fn prefetch_lines<T>(target: &T, lines: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (target, lines);
+}
+
+/// Which of eight numbers are equal to `wanted`, as a bit set.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[allow(unsafe_code)]
+fn equal_lanes(lanes: [u16; 8], wanted: u16) -> u8 {
+    use std::arch::x86_64::*;
+    let [a, b, c, d, e, f, g, h] = lanes.map(u16::cast_signed);
+    // SAFETY: these need SSE2, which is part of x86-64, and nothing else.
+    unsafe {
+        let equal =
+            _mm_cmpeq_epi16(_mm_set_epi16(h, g, f, e, d, c, b, a), _mm_set1_epi16(wanted.cast_signed()));
+        _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u8
+    }
+}
+
+/// Which of eight numbers are equal to `wanted`, as a bit set.
+#[cfg(not(target_arch = "x86_64"))]
+fn equal_lanes(lanes: [u16; 8], wanted: u16) -> u8 {
+    lanes.iter().rev().fold(0, |found, &lane| found << 1 | u8::from(lane == wanted))
 }
 
 /// Lets tests see what happens without memory.

@@ -9,7 +9,7 @@
 //! split reads the bit it needs from the tag and touches no record, at the price of the few tag bits that the
 //! bucket number then repeats.
 
-use super::{OutOfMemory, prefetch_lines, reserve};
+use super::{OutOfMemory, equal_lanes, prefetch_lines, reserve};
 
 /// Entries in a bucket.
 const WAYS: usize = 10;
@@ -41,11 +41,10 @@ impl Bucket {
     /// The entries with a tag, as a bit set.
     #[inline(always)]
     fn matches(&self, tag: u16) -> u32 {
-        let mut found = 0;
-        for way in 0..WAYS {
-            found |= u32::from(self.tags[way] == tag) << way;
-        }
-        found
+        let [a, b, c, d, e, f, g, h, i, j] = self.tags;
+        u32::from(equal_lanes([a, b, c, d, e, f, g, h], tag))
+            | u32::from(i == tag) << 8
+            | u32::from(j == tag) << 9
     }
 
     fn vacant(&self) -> Option<usize> {

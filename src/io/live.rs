@@ -4,7 +4,7 @@
 //! so that frames are used before the next device is asked.
 
 use super::clock;
-use super::device::{BURST, Device, DeviceCounters, Queued, RxView};
+use super::device::{BURST, Device, DeviceCounters, Native, Queued, RxView};
 use super::replay::{Fill, RxFrame};
 use std::os::fd::RawFd;
 
@@ -61,6 +61,32 @@ impl Live {
         self.views.clear();
     }
 
+    /// The number of devices.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// The port of device `n`.
+    pub fn port(&self, n: usize) -> u8 {
+        self.devices.get(n).map_or(0, |it| it.port)
+    }
+
+    /// A burst of device `n`, for a caller that keeps the bursts itself.
+    pub fn receive_from(&mut self, n: usize, views: &mut Vec<RxView>) {
+        if let Some(it) = self.devices.get_mut(n)
+            && it.receives
+            && views.try_reserve(BURST).is_ok()
+        {
+            it.device.receive(BURST, views);
+        }
+    }
+
+    /// Takes a frame out of the last burst of device `n`.
+    pub fn take_from(&mut self, n: usize, frame: usize) -> Option<Native> {
+        self.devices.get_mut(n)?.device.take(frame)
+    }
+
     /// The next burst. The clock is read for each.
     pub fn fill(&mut self, out: &mut Vec<RxFrame>) -> Fill {
         out.clear();
@@ -113,14 +139,14 @@ impl Live {
         self.views.get(rx.off).map_or(&[], |view| unsafe { view.bytes() })
     }
 
-    /// Whether device `to` takes a frame now, after a flush if need be. One that never does loses it: that is no reason to wait.
-    pub fn has_room(&mut self, to: u8, len: usize) -> bool {
-        let Some(it) = self.devices.get_mut(to as usize) else { return true };
+    /// Whether device `to` takes no more frames just now, also after a flush. One that never takes any is not full.
+    pub fn is_full(&mut self, to: u8, len: usize) -> bool {
+        let Some(it) = self.devices.get_mut(to as usize) else { return false };
         if it.device.has_room(len) != Queued::Full {
-            return true;
+            return false;
         }
         Self::flush_one(it, &mut self.lost);
-        it.device.has_room(len) != Queued::Full
+        it.device.has_room(len) == Queued::Full
     }
 
     /// Queues a copy of a frame on device `to` (a number in the list given to [`new`](Self::new)).
@@ -142,12 +168,7 @@ impl Live {
         let view = self.views.get_mut(rx.off)?;
         let len = len.min(view.len() as usize);
         let it = self.devices.get_mut(to as usize)?;
-        let mut room = it.device.has_room(len);
-        if room == Queued::Full {
-            Self::flush_one(it, &mut self.lost);
-            room = it.device.has_room(len);
-        }
-        if room != Queued::Yes {
+        if !Self::has_room_on(it, &mut self.lost, len) {
             return None;
         }
         match self.devices.get_mut(self.from)?.device.take(rx.off) {
@@ -163,6 +184,26 @@ impl Live {
                 (sent == Queued::Yes).then_some(len)
             }
         }
+    }
+
+    /// Whether device `to` would queue a frame of `len` bytes.
+    pub fn has_room(&mut self, to: u8, len: usize) -> bool {
+        self.devices.get_mut(to as usize).is_some_and(|it| Self::has_room_on(it, &mut self.lost, len))
+    }
+
+    /// Queues at most `len` bytes of a device's own buffer on device `to`.
+    pub fn send_native(&mut self, to: u8, frame: Native, len: usize) -> bool {
+        let to = self.devices.get_mut(to as usize);
+        to.is_some_and(|it| it.device.send_native(frame, len) == Queued::Yes)
+    }
+
+    fn has_room_on(it: &mut LiveDevice, lost: &mut (u64, u64), len: usize) -> bool {
+        let mut room = it.device.has_room(len);
+        if room == Queued::Full {
+            Self::flush_one(it, lost);
+            room = it.device.has_room(len);
+        }
+        room == Queued::Yes
     }
 
     fn flush_one(it: &mut LiveDevice, lost: &mut (u64, u64)) -> bool {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 #[derive(Debug)]
 struct Ends {
-    arriving: VecDeque<Vec<u8>>,
+    /// With their time in ns.
+    arriving: VecDeque<(u64, Vec<u8>)>,
     left: Vec<Vec<u8>>,
     takes: usize,
     down: bool,
@@ -34,7 +35,12 @@ impl Cable {
 
     /// A frame comes in.
     pub fn arrive(&self, frame: &[u8]) {
-        self.0.lock().arriving.push_back(frame.to_vec());
+        self.arrive_at(0, frame);
+    }
+
+    /// A frame comes in with a time stamp.
+    pub fn arrive_at(&self, ts_ns: u64, frame: &[u8]) {
+        self.0.lock().arriving.push_back((ts_ns, frame.to_vec()));
     }
 
     /// Whether everything that came in was received.
@@ -104,10 +110,10 @@ unsafe impl Device for MemoryDevice {
         self.burst.clear();
         let mut ends = self.cable.0.lock();
         while self.burst.len() < most
-            && let Some(frame) = ends.arriving.pop_front()
+            && let Some((ts_ns, frame)) = ends.arriving.pop_front()
         {
             let held = native(frame);
-            out.push(RxView::new(held.bytes(), 0, 0, Vouch::Unknown));
+            out.push(RxView::new(held.bytes(), 0, ts_ns, Vouch::Unknown));
             self.burst.push(Some(held));
         }
     }

@@ -4,6 +4,9 @@ pub mod capture;
 pub mod clock;
 #[allow(unsafe_code)]
 pub mod device;
+#[cfg(feature = "dpdk")]
+#[allow(unsafe_code)]
+pub mod dpdk;
 pub mod interface;
 #[allow(unsafe_code)]
 pub mod live;
@@ -18,5 +21,7 @@ pub mod replay;
 #[allow(unsafe_code)]
 pub mod resteer;
 pub mod source;
+#[allow(unsafe_code)]
+pub mod stamped;
 #[allow(unsafe_code)]
 pub mod wake;

@@ -89,6 +89,17 @@ pub struct RxFrame {
     pub vouch: Vouch,
 }
 
+/// What is known about the next iteration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// Its time, in ns.
+    At(u64),
+    /// Nothing is there, but more may come.
+    Nothing,
+    /// There will be none.
+    End,
+}
+
 /// The answer of [`Replay::fill`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
@@ -184,12 +195,20 @@ impl Replay {
 
     /// Replaces `out` by the next batch.
     pub fn fill(&mut self, out: &mut Vec<RxFrame>) -> Fill {
-        self.fill_kept(out, |_| true)
+        self.fill_kept(out, |_| true, |_, _| ())
     }
 
-    /// As [`Replay::fill`], but only with frames for which `keep` returns true; the others count for the cut.
-    pub fn fill_steered(&mut self, out: &mut Vec<RxFrame>, keep: impl FnMut(&[u8]) -> bool) -> Fill {
-        self.fill_kept(out, keep)
+    /// As [`Replay::fill`], but only with frames for which `keep` returns true; the others count for the cut. `each` is shown
+    /// those kept as the walk over the file comes to them: their bytes are read in the file's order then, which memory
+    /// delivers without waiting.
+    #[inline]
+    pub fn fill_steered(
+        &mut self,
+        out: &mut Vec<RxFrame>,
+        keep: impl FnMut(&[u8]) -> bool,
+        each: impl FnMut(&[u8], &RxFrame),
+    ) -> Fill {
+        self.fill_kept(out, keep, each)
     }
 
     /// Virtual time of the iteration that the next call of [`Replay::fill`] begins (or goes on with); `None` at the
@@ -214,14 +233,6 @@ impl Replay {
         let Some(reader) = self.readers.get(usize::from(frame.dev)) else { return &[] };
         let end = frame.off.saturating_add(frame.cap_len as usize);
         reader.bytes().get(frame.off..end).unwrap_or(&[])
-    }
-
-    /// Asks for as many bytes of the next batch as `frame` has: called once a packet, it brings the whole batch.
-    #[inline]
-    pub fn prefetch_after(&mut self, frame: &RxFrame) {
-        if let Some(reader) = self.readers.get_mut(usize::from(frame.dev)) {
-            reader.prefetch(frame.cap_len as usize + 16);
-        }
     }
 
     /// The readers, in the order given to [`Replay::new`], for their counters and warnings.
@@ -254,7 +265,12 @@ impl Replay {
     }
 
     #[inline(always)]
-    fn fill_kept(&mut self, out: &mut Vec<RxFrame>, keep: impl FnMut(&[u8]) -> bool) -> Fill {
+    fn fill_kept(
+        &mut self,
+        out: &mut Vec<RxFrame>,
+        keep: impl FnMut(&[u8]) -> bool,
+        each: impl FnMut(&[u8], &RxFrame),
+    ) -> Fill {
         out.clear();
         if out.try_reserve(BATCH).is_err() {
             self.over = true;
@@ -264,7 +280,7 @@ impl Replay {
         out.resize(BATCH, RxFrame::default());
         let mut kept = 0;
         let fill = match out.first_chunk_mut::<BATCH>() {
-            Some(places) => self.fill_places(places, &mut kept, keep),
+            Some(places) => self.fill_places(places, &mut kept, keep, each),
             None => Fill::End,
         };
         out.truncate(kept);
@@ -277,6 +293,7 @@ impl Replay {
         out: &mut [RxFrame; BATCH],
         kept: &mut usize,
         mut keep: impl FnMut(&[u8]) -> bool,
+        mut each: impl FnMut(&[u8], &RxFrame),
     ) -> Fill {
         let Some(mut front) = self.settle() else {
             return if self.open { self.batch(true) } else { Fill::End };
@@ -288,7 +305,7 @@ impl Replay {
             self.begin(front.ts_ns);
         }
         loop {
-            match self.drain(front, out, kept, &mut keep) {
+            match self.drain(front, out, kept, &mut keep, &mut each) {
                 Stop::Burst => return self.batch(true),
                 Stop::Full | Stop::NeedRefill => return self.batch(false),
                 Stop::End | Stop::Stamp => {}
@@ -312,6 +329,7 @@ impl Replay {
         out: &mut [RxFrame; BATCH],
         kept: &mut usize,
         keep: &mut impl FnMut(&[u8]) -> bool,
+        each: &mut impl FnMut(&[u8], &RxFrame),
     ) -> Stop {
         let through = front.through.min(self.tick_last);
         let Some(reader) = self.readers.get_mut(front.dev) else { return Stop::End };
@@ -324,6 +342,7 @@ impl Replay {
             {
                 let FrameRef { ts_ns, off, cap_len, wire_len } = f;
                 *place = RxFrame { ts_ns, off, cap_len, wire_len, dev, vouch: Vouch::Unknown };
+                each(bytes, place);
                 n += 1;
             }
             n < BATCH
@@ -448,7 +467,7 @@ mod tests {
             let announced = replay.next_iteration_at();
             let fill = match &mut keep {
                 None => replay.fill(&mut out),
-                Some(keep) => replay.fill_steered(&mut out, |f| keep(f)),
+                Some(keep) => replay.fill_steered(&mut out, |f| keep(f), |_, _| ()),
             };
             let Fill::Batch { now_ns, ends_iteration } = fill else {
                 assert_eq!((announced, begun), (None, None), "an iteration was left open");

@@ -3,7 +3,8 @@
 use super::device::{DeviceCounters, PortInfo, Vouch};
 use super::live::Live;
 use super::output::Output;
-use super::replay::{Fill, Replay, RxFrame};
+use super::replay::{Ahead, Fill, Replay, RxFrame};
+use super::stamped::Stamped;
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
@@ -54,6 +55,8 @@ enum Input {
     Replay(Box<Replay>, Option<Steer>, Vec<u8>),
     /// Live devices.
     Live(Box<Live>),
+    /// Live devices on their packets' clock.
+    Stamped(Box<Stamped>),
     /// Packets by hand.
     Script(Script),
 }
@@ -92,6 +95,11 @@ impl Source {
         Source { input: Input::Live(Box::new(live)), lent: None, ports }
     }
 
+    /// As [`live`](Self::live), on the packets' clock.
+    pub fn stamped(stamped: Stamped, ports: Vec<Port>) -> Self {
+        Source { input: Input::Stamped(Box::new(stamped)), lent: None, ports }
+    }
+
     /// Packets by hand.
     pub fn script(ports: Vec<Port>) -> Self {
         Source { input: Input::Script(Script::default()), lent: None, ports }
@@ -113,7 +121,7 @@ impl Source {
         }
     }
 
-    /// Whether packets come from live devices.
+    /// Whether packets come from live devices, on the machine's clock.
     pub fn is_live(&self) -> bool {
         matches!(self.input, Input::Live(_))
     }
@@ -130,6 +138,7 @@ impl Source {
     pub fn device_counters(&mut self) -> Vec<(u8, DeviceCounters)> {
         match &mut self.input {
             Input::Live(live) => live.counters(),
+            Input::Stamped(stamped) => stamped.counters(),
             _ => Vec::new(),
         }
     }
@@ -147,6 +156,7 @@ impl Source {
     pub fn take_live(&mut self) -> Option<Live> {
         match std::mem::replace(&mut self.input, Input::None) {
             Input::Live(live) => Some(*live),
+            Input::Stamped(stamped) => Some(stamped.into_live()),
             other => {
                 self.input = other;
                 None
@@ -162,12 +172,14 @@ impl Source {
         }
     }
 
-    /// Time of the next iteration that has packets, in ns; `None`: there will be none (or, live, nobody knows).
-    pub fn next_at(&mut self) -> Option<u64> {
+    /// When the next iteration that has packets comes (live, nobody knows).
+    pub fn ahead(&mut self) -> Ahead {
+        let at = |ns: Option<u64>| ns.map_or(Ahead::End, Ahead::At);
         match &mut self.input {
-            Input::None | Input::Live(_) => None,
-            Input::Replay(replay, ..) => replay.next_iteration_at(),
-            Input::Script(script) => script.waiting.front().map(|(ns, _)| *ns),
+            Input::None | Input::Live(_) => Ahead::End,
+            Input::Replay(replay, ..) => at(replay.next_iteration_at()),
+            Input::Stamped(stamped) => stamped.ahead(),
+            Input::Script(script) => at(script.waiting.front().map(|(ns, _)| *ns)),
         }
     }
 
@@ -176,6 +188,7 @@ impl Source {
         match &mut self.input {
             Input::Replay(replay, ..) => replay.more_of_tick(),
             Input::Live(live) => live.more_waits(),
+            Input::Stamped(stamped) => stamped.more_of_tick(),
             Input::None | Input::Script(_) => false,
         }
     }
@@ -201,22 +214,24 @@ impl Source {
         }
     }
 
-    /// Whether port `to` would take a frame of `len` bytes now; asks the device to send what it holds, if that may help.
-    pub fn has_room(&mut self, to: u8, len: usize) -> bool {
+    /// Whether port `to` takes no frame of `len` bytes just now, also after it was asked to send what it holds.
+    pub fn is_full(&mut self, to: u8, len: usize) -> bool {
         match (self.ports.get(to as usize).and_then(|p| p.output.as_ref()), &mut self.input) {
-            (Some(&Output::Device(n)), Input::Live(live)) => live.has_room(n, len),
-            _ => true,
+            (Some(&Output::Device(n)), Input::Live(live)) => live.is_full(n, len),
+            _ => false,
         }
     }
 
-    /// Replaces `out` by the next packets.
-    pub fn fill(&mut self, out: &mut Vec<RxFrame>) -> Fill {
+    /// Replaces `out` by the next packets. `each` is shown the frames of a replay as they are read, in order; none of others.
+    #[inline]
+    pub fn fill(&mut self, out: &mut Vec<RxFrame>, each: impl FnMut(&[u8], &RxFrame)) -> Fill {
         out.clear();
         let answer = match &mut self.input {
             Input::None => Fill::End,
-            Input::Replay(replay, None, _) => replay.fill(out),
-            Input::Replay(replay, Some(steer), _) => replay.fill_steered(out, steer),
+            Input::Replay(replay, None, _) => replay.fill_steered(out, |_| true, each),
+            Input::Replay(replay, Some(steer), _) => replay.fill_steered(out, steer, each),
             Input::Live(live) => live.fill(out),
+            Input::Stamped(stamped) => stamped.fill(out),
             Input::Script(script) => match script.waiting.pop_front() {
                 None => Fill::End,
                 Some((now_ns, frames)) => {
@@ -231,11 +246,12 @@ impl Source {
                 }
             },
         };
-        for rx in out.iter() {
-            let port = self.port_of(rx.dev) as usize;
-            if let Some(port) = self.ports.get_mut(port) {
-                port.counters.rx_packets += 1;
-                port.counters.rx_bytes += rx.cap_len as u64;
+        // Frames that came by one device in a row are counted together.
+        for run in out.chunk_by(|a, b| a.dev == b.dev) {
+            let port = run.first().map_or(0, |rx| self.port_of(rx.dev));
+            if let Some(port) = self.ports.get_mut(port as usize) {
+                port.counters.rx_packets += run.len() as u64;
+                port.counters.rx_bytes += run.iter().map(|rx| rx.cap_len as u64).sum::<u64>();
             }
         }
         answer
@@ -247,16 +263,9 @@ impl Source {
         match &self.input {
             Input::Replay(replay, ..) => replay.frame_bytes(rx),
             Input::Live(live) => live.frame(rx),
+            Input::Stamped(stamped) => stamped.frame(rx),
             Input::Script(script) => script.frames.get(rx.off).map_or(&[], |f| f.as_slice()),
             Input::None => &[],
-        }
-    }
-
-    /// Asks for the bytes that will be wanted a batch after `rx`.
-    #[inline]
-    pub fn prefetch_after(&mut self, rx: &RxFrame) {
-        if let Input::Replay(replay, ..) = &mut self.input {
-            replay.prefetch_after(rx);
         }
     }
 
@@ -280,6 +289,7 @@ impl Source {
         let port = self.ports.get_mut(to as usize)?;
         let sent = match (port.output.as_ref()?, &mut self.input) {
             (Output::Device(n), Input::Live(live)) => live.send(*n, frame),
+            (Output::Device(n), Input::Stamped(stamped)) => stamped.live().send(*n, frame),
             (output, _) => output.send(now_ns, frame),
         };
         if !sent {
@@ -298,6 +308,7 @@ impl Source {
         let output = self.ports.get(to as usize)?.output.clone()?;
         let len = match (output, &mut self.input) {
             (Output::Device(n), Input::Live(live)) => live.send_on(n, rx, end)?,
+            (Output::Device(n), Input::Stamped(stamped)) => stamped.send_on(n, rx, end)?,
             (output, _) => {
                 let frame = self.frame(rx);
                 let frame = &frame[..end.min(frame.len())];
@@ -315,6 +326,7 @@ impl Source {
     pub fn flush(&mut self) -> (u64, u64, bool) {
         match &mut self.input {
             Input::Live(live) => live.flush(),
+            Input::Stamped(stamped) => stamped.live().flush(),
             _ => (0, 0, false),
         }
     }

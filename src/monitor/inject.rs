@@ -218,7 +218,7 @@ impl State {
         let dropped = self.cur.active
             && self.cur.dropped
             && self.cur.flow.is_some_and(|(flow, from)| flow == id && from as usize != to);
-        let seg = if dropped { self.prepared.get(self.cur.at).map(|p| p.seg) } else { None };
+        let seg = if dropped { self.prepared.get(self.cur.at).map(|p| p.segment()) } else { None };
         let lost = seg.filter(|s| s.len > 0 && near.rcv_nxt.wrapping_sub(s.seq) <= s.len);
         Some((lost.map_or(near.rcv_nxt, |s| s.seq), near.snd_max))
     }

@@ -1,7 +1,9 @@
 //! One loop iteration (monitor.md §2.1): packets, timers, expiry, NEW_DATA — in that order.
 
+use super::process::Fate;
 use super::state::{Monitor, State};
 use crate::flow::token::Token;
+use crate::io::replay::Fill;
 use crate::net::forward;
 use crate::net::prepare;
 use crate::net::route::Hop;
@@ -45,6 +47,11 @@ impl Monitor {
         self.clock_ms.store(st.now_ms, Ordering::Release);
     }
 
+    /// Takes the next packets from the source; [`Monitor::packets`] handles them.
+    pub fn receive(&self, t: &mut Token) -> Fill {
+        prepare::receive(self.state(t), self.settings.verify)
+    }
+
     /// Handles the packets of the batch (decision C: parse all, look all up, then one by one). Those for this host go to
     /// `here` when the monitors have seen them.
     pub fn packets(&self, t: &mut Token, here: &impl Terminal) {
@@ -52,17 +59,21 @@ impl Monitor {
         st.received_before = st.stats.rx_packets;
         prepare::batch(st, self.settings.verify);
         for at in 0..self.state(t).batch.len() {
+            self.refresh_views(t);
             let st = self.state(t);
-            st.io.prefetch_after(&st.batch[at]);
+            st.stats.rx_packets += 1;
+            st.stats.rx_bytes += st.batch[at].cap_len as u64;
             if here.wants(self, t, at) {
                 self.packet_for_us(t, at, here);
             } else {
-                let fate = self.inspect(t, at);
+                let fate = if self.plain(t, at) { Fate::Forward } else { self.inspect(t, at) };
                 forward::packet(self.state(t), at, fate, self.settings.forward);
             }
             self.finish_packet(t);
         }
-        self.state(t).batch.clear();
+        let st = self.state(t);
+        st.batch.clear();
+        st.prepared.clear();
     }
 
     /// A packet for this host: monitors see it as any other, and may drop it.
@@ -89,12 +100,12 @@ impl Monitor {
         let frames = hops.iter().zip(frames).map(|(hop, frame)| (hop.port, frame)).collect();
         st.io.lend(st.now_ns, frames, &mut st.batch);
         prepare::batch(st, false);
-        for (at, &hop) in hops.iter().enumerate() {
+        for (at, &hop) in hops.iter().enumerate().take(self.state(t).batch.len()) {
+            self.refresh_views(t);
             let before = self.state(t).stats;
             self.inspect(t, at);
             let st = self.state(t);
             st.stats.take_back_inspection(&before);
-            (st.stats.rx_packets, st.stats.rx_bytes) = (before.rx_packets, before.rx_bytes);
             st.stats.truncated = before.truncated;
             if st.cur.dropped {
                 st.stats.sent_lost += 1;
@@ -110,6 +121,7 @@ impl Monitor {
         }
         let st = self.state(t);
         st.batch.clear();
+        st.prepared.clear();
         st.io.give_back();
         forward::settle(st);
     }

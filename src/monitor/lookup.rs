@@ -28,29 +28,35 @@ pub(super) fn hash_of(
 }
 
 impl State {
-    /// The flow of a packet and the side that sent it, by the burst's hint when it still holds.
+    /// The flow of a packet and the side that sent it, by the burst's hint; `None`: the hint does not hold.
+    #[inline(always)]
+    pub(super) fn hinted(&self, prep: &Prepared) -> Option<(Id, usize)> {
+        let (key, forward) = prep.key();
+        let flow = self.flows.at(prep.hint)?;
+        if flow.key != key || flow.has(Flow::ALT_KEY) {
+            return None;
+        }
+        let from = if forward != flow.has(Flow::REVERSED) { CLI } else { SVR };
+        Some((Id { index: prep.hint, generation: flow.generation }, from))
+    }
+
+    /// The flow of a packet and the side that sent it.
     #[inline]
     pub(super) fn find_hinted(&self, at: usize) -> Option<(Id, usize)> {
         let prep = &self.prepared[at];
-        if let Some(flow) = self.flows.at(prep.hint)
-            && flow.key == prep.key
-            && !flow.has(Flow::ALT_KEY)
-        {
-            let from = if prep.forward != flow.has(Flow::REVERSED) { CLI } else { SVR };
-            return Some((Id { index: prep.hint, generation: flow.generation }, from));
-        }
-        self.find(prep)
+        self.hinted(prep).or_else(|| self.find(prep))
     }
 
     /// The flow of a packet and the side that sent it.
     pub(crate) fn find(&self, prep: &Prepared) -> Option<(Id, usize)> {
         let mut from = CLI;
+        let (tuple, forward) = prep.key();
         let value = self.table.find(prep.hash, |value| {
             let index = value & !ALT;
             if value & ALT != 0 {
                 // The server's packets, under the tuple the SND callbacks made of the first SYN.
                 return match self.alternate.get(&index) {
-                    Some((key, client_forward)) if *key == prep.key && prep.forward != *client_forward => {
+                    Some((key, client_forward)) if *key == tuple && forward != *client_forward => {
                         from = SVR;
                         true
                     }
@@ -58,12 +64,12 @@ impl State {
                 };
             }
             let Some(flow) = self.flows.at(index) else { return false };
-            if flow.key != prep.key {
+            if flow.key != tuple {
                 return false;
             }
             // Equal ends: always the client's.
             let client_forward = !flow.has(Flow::REVERSED);
-            from = if prep.forward == client_forward { CLI } else { SVR };
+            from = if forward == client_forward { CLI } else { SVR };
             from == CLI || !flow.has(Flow::ALT_KEY)
         })?;
         Some((self.flows.id_of(value & !ALT)?, from))
@@ -71,8 +77,7 @@ impl State {
 
     /// The server's packets carry the tuple the SND callbacks made of the first SYN: a second table entry.
     pub(super) fn rekey_server(&mut self, id: Id, at: usize) {
-        let parsed = self.prepared[at].parsed;
-        let (key, forward) = Prepared::key_of(&parsed);
+        let (key, forward) = self.prepared[at].key();
         let Some(flow) = self.flows.get(id) else { return };
         if flow.key == key {
             return;

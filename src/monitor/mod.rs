@@ -20,6 +20,7 @@ pub mod open;
 pub mod options;
 pub mod packet;
 pub mod peek;
+pub mod plain;
 pub mod process;
 pub mod segment;
 pub mod sets;

@@ -39,7 +39,8 @@ impl Monitor {
     }
 
     fn attach(&self, st: &mut State, at: usize, from: usize, listeners: &[usize]) -> Option<Id> {
-        let prep = st.prepared[at];
+        let hash = st.prepared[at].hash;
+        let (key, forward) = st.prepared[at].key();
         let mut ids = Vec::with_capacity(listeners.len());
         {
             let mut setup = self.setup.lock();
@@ -56,14 +57,10 @@ impl Monitor {
                 }
             }
         }
-        let mut flow = Flow {
-            key: prep.key,
-            last_seen: st.now_ms as u32,
-            socket: ids.first().copied()?,
-            ..Flow::default()
-        };
+        let mut flow =
+            Flow { key, last_seen: st.now_ms as u32, socket: ids.first().copied()?, ..Flow::default() };
         // The canonical key is the same both ways; remember which end is the client's.
-        if prep.forward != (from == CLI) {
+        if forward != (from == CLI) {
             flow.set(Flow::REVERSED);
         }
         flow.sides[CLI].set(Side::ATTACHED);
@@ -77,8 +74,8 @@ impl Monitor {
         }
         let room = st.flows.insert(flow).ok().and_then(|id| {
             let State { table, flows, hasher, alternate, .. } = st;
-            let hash = |value: u32| hash_of(flows, alternate, hasher, value);
-            if table.insert(prep.hash, id.index, hash).is_ok() {
+            let rehash = |value: u32| hash_of(flows, alternate, hasher, value);
+            if table.insert(hash, id.index, rehash).is_ok() {
                 return Some(id);
             }
             flows.remove(id);
@@ -143,7 +140,8 @@ impl State {
         if self.io.mate(self.batch[at].dev).is_some()
             && let Some(macs) = self.io.frame(&self.batch[at]).first_chunk::<12>()
         {
-            self.stations.note(prep.key.addresses(), prep.forward, *macs);
+            let (key, forward) = prep.key();
+            self.stations.note(key.addresses(), forward, *macs);
         }
     }
 

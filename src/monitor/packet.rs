@@ -1,7 +1,6 @@
 //! The packet in process: read and edited by callbacks (monitor.md §7.1–7.2 as changed by K8, D4, D9, D12).
 
 use super::filter::StreamFilter;
-use super::segment::segment_of;
 use super::state::{Monitor, State};
 use super::{Errno, Result};
 use crate::flow::arena::Id;
@@ -184,8 +183,7 @@ impl State {
         let wire = (self.batch[at].wire_len as usize).max(self.edit.len()) as u32;
         let parsed = parse::parse(&self.edit, wire);
         if !matches!(parsed.class, Class::Malformed(_)) {
-            self.prepared[at].parsed = parsed;
-            self.prepared[at].seg = segment_of(&parsed, &self.edit);
+            self.prepared[at].reread(parsed, &self.edit);
         }
     }
 }

@@ -27,12 +27,9 @@ pub enum Fate {
 impl Monitor {
     /// Inspects packet `at` of the batch and runs all callbacks it causes; forwarding is the caller's.
     pub fn inspect(&self, t: &mut Token, at: usize) -> Fate {
-        self.refresh_views(t);
         let st = self.state(t);
         st.cur.begin(at);
         let prep = &st.prepared[at];
-        st.stats.rx_packets += 1;
-        st.stats.rx_bytes += st.batch[at].cap_len as u64;
         st.stats.truncated += prep.parsed.truncated as u64;
         match prep.parsed.class {
             Class::Tcp | Class::OtherIpv4 | Class::Fragment => {}
@@ -118,7 +115,7 @@ impl Monitor {
             Some(id) => {
                 let st = self.state(t);
                 st.stats.in_flow += 1;
-                let seg = st.prepared[at].seg;
+                let seg = st.prepared[at].segment();
                 let extra = if seg.flags & (SYN | ACK) == SYN { 0 } else { st.pick_up(id, from, &seg) };
                 self.process(t, id, from, at, seg, Verdict::Good, extra);
             }
@@ -132,7 +129,7 @@ impl Monitor {
     /// A packet of a known flow. `false`: the packet ended that flow and belongs to none.
     fn judge_and_process(&self, t: &mut Token, id: Id, from: usize, at: usize) -> bool {
         let st = self.state(t);
-        let seg = st.prepared[at].seg;
+        let seg = st.prepared[at].segment();
         let Some(flow) = st.flows.get_mut(id) else { return false };
         let (x, y) = flow.pair(from);
         let verdict = machine::judge(x, y, &seg, false);
@@ -157,7 +154,6 @@ impl Monitor {
         mut verdict: Verdict,
         extra: u16,
     ) {
-        let to = 1 - from;
         let st = self.state(t);
         st.cur.flow = Some((id, from as u8));
         let now = st.now_ms as u32;
@@ -195,6 +191,23 @@ impl Monitor {
         if self.state(t).cur.edited {
             (seg, verdict) = self.judge_again(t, id, from, at, verdict);
         }
+        self.reach_receiver(t, id, from, at, &seg, verdict, extra, idle);
+    }
+
+    /// The second half of [`Monitor::process`], after the SND callbacks: receiver, RCV. `idle`: how long the flow was silent before.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn reach_receiver(
+        &self,
+        t: &mut Token,
+        id: Id,
+        from: usize,
+        at: usize,
+        seg: &Segment,
+        verdict: Verdict,
+        extra: u16,
+        idle: u32,
+    ) {
+        let to = 1 - from;
         let st = self.state(t);
         let Some(flow) = st.flows.get_mut(id) else { return };
         if flow.has(Flow::SILENT_END) {
@@ -209,13 +222,19 @@ impl Monitor {
                 st.rekey_server(id, at);
             }
         }
-        let events = ON_PKT_IN | extra | self.arrive(t, id, to, at, &seg, verdict, idle);
+        let events = ON_PKT_IN | extra | self.arrive(t, id, to, at, seg, verdict, idle);
         let st = self.state(t);
         let Some(flow) = st.flows.get(id) else { return };
         if flow.interest & on_rcv(events) != 0 {
             let first = flow.socket;
             self.raise_wanted(t, first, Hook::Rcv, to, events);
         }
+        self.leave(t, id);
+    }
+
+    /// The packet has passed its flow, after the last callback.
+    #[inline]
+    pub(super) fn leave(&self, t: &mut Token, id: Id) {
         let st = self.state(t);
         let Some(flow) = st.flows.get_mut(id) else { return };
         flow.clear(Flow::BUSY);
@@ -227,7 +246,7 @@ impl Monitor {
     }
 
     /// The packet as the SND callbacks left it.
-    fn judge_again(
+    pub(super) fn judge_again(
         &self,
         t: &mut Token,
         id: Id,
@@ -239,7 +258,7 @@ impl Monitor {
         if st.prepared[at].parsed.class != Class::Tcp {
             return (Segment::default(), Verdict::Ignored);
         }
-        let seg = st.prepared[at].seg;
+        let seg = st.prepared[at].segment();
         let Some(flow) = st.flows.get_mut(id) else { return (seg, Verdict::Ignored) };
         if before != Verdict::Good || !flow.sides[SVR].has(Side::ATTACHED) {
             return (seg, before);

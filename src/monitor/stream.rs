@@ -8,6 +8,7 @@ use crate::flow::token::Token;
 use crate::tcp::machine::{self, FIN, Segment};
 use crate::tcp::reassembly::Reassembly;
 use crate::tcp::side::{NO_COLD, Side};
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// What a side has only once it holds bytes, holes or stamps (96 bytes, in two cache lines).
@@ -471,16 +472,9 @@ struct Told {
 
 impl State {
     fn look_later(&mut self, id: Id, side: usize) {
-        let Some(flow) = self.flows.get_mut(id) else { return };
-        if flow.sides[side].has(Side::QUEUED) || self.due.try_reserve(1).is_err() {
-            return;
+        if let Some(flow) = self.flows.get_mut(id) {
+            queue(flow, id, side, &mut self.due);
         }
-        if !flow.sides[1 - side].has(Side::QUEUED) {
-            flow.clear(Flow::SVR_DUE_FIRST);
-            flow.set(if side == SVR { Flow::SVR_DUE_FIRST } else { 0 });
-        }
-        flow.sides[side].set(Side::QUEUED);
-        self.due.push_back((id, side as u8));
     }
 
     /// Whether nothing of a segment at the in-order tail can have come before: nothing is out of order, no hole was given up.
@@ -498,20 +492,20 @@ impl State {
     /// with nobody to be told first. `false`: it is another case, and nothing was done.
     #[inline]
     pub(super) fn store_plain(&mut self, id: Id, to: usize, at: usize, seg: &Segment) -> bool {
-        let Some(flow) = self.flows.get_mut(id) else { return false };
-        let y = &flow.sides[to];
+        let left = self.memory_left();
+        let State { io, edit, batch, cur, prepared, flows, cold, chunks, sockets, stats, due, .. } = self;
+        let Some(flow) = flows.get_mut(id) else { return false };
+        let (first_socket, interest) = (flow.socket, flow.interest);
+        let y = &mut flow.sides[to];
         let plain = seg.seq == y.rcv_nxt && y.flags & (Side::SYN_DATA | Side::NO_BUFFER) == 0;
         if !plain || !y.state.receives() {
             return false;
         }
-        if y.cold == NO_COLD && self.cold_of(id, to).is_none() {
-            return false;
-        }
-        let left = self.memory_left();
-        let State { io, edit, batch, cur, prepared, flows, cold, chunks, sockets, stats, .. } = self;
-        let Some(flow) = flows.get_mut(id) else { return false };
-        let y = &mut flow.sides[to];
-        let Some(cold) = cold.get_mut(y.cold) else { return false };
+        let Some(cold) = cold.get_mut(y.cold) else {
+            // The side's first bytes.
+            let none = y.cold == NO_COLD;
+            return none && self.cold_of(id, to).is_some() && self.store_plain(id, to, at, seg);
+        };
         let p = &prepared[at].parsed;
         let (first, len) = (p.payload as usize, seg.len as usize);
         let frame = if cur.edited && at == cur.at { edit.as_slice() } else { io.frame(&batch[at]) };
@@ -526,7 +520,7 @@ impl State {
             if y.has(Side::NEW_DATA) && head > cold.delivered {
                 return false;
             }
-            if flow.interest & on_null(ON_ERROR) != 0 && !sockets.all_read(flow.socket, to, head) {
+            if interest & on_null(ON_ERROR) != 0 && !sockets.all_read(first_socket, to, head) {
                 return false;
             }
         }
@@ -539,11 +533,8 @@ impl State {
         stats.stream_bytes += len as u64;
         y.set_tail(tail + len as u64);
         y.set(Side::NEW_DATA);
-        let queued = y.has(Side::QUEUED);
+        queue(flow, id, to, due);
         self.account(held, holds);
-        if !queued {
-            self.look_later(id, to);
-        }
         true
     }
 
@@ -659,6 +650,20 @@ impl State {
         self.stats.missing_bytes += skip.missing;
         true
     }
+}
+
+/// Puts a side on the list of what the end of the iteration looks at, once.
+#[inline]
+fn queue(flow: &mut Flow, id: Id, side: usize, due: &mut VecDeque<(Id, u8)>) {
+    if flow.sides[side].has(Side::QUEUED) || due.try_reserve(1).is_err() {
+        return;
+    }
+    if !flow.sides[1 - side].has(Side::QUEUED) {
+        flow.clear(Flow::SVR_DUE_FIRST);
+        flow.set(if side == SVR { Flow::SVR_DUE_FIRST } else { 0 });
+    }
+    flow.sides[side].set(Side::QUEUED);
+    due.push_back((id, side as u8));
 }
 
 /// What [`accept`] did, for the counters.

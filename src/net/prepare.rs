@@ -2,12 +2,15 @@
 //!
 //! What is found early is a hint: a flow that ends meanwhile, or a packet that a callback edited, is looked up again.
 
+use crate::flow::hash::FlowHash;
 use crate::flow::key::{Direction, ShortKey};
 use crate::flow::record::{CLI, Flow, SVR};
+use crate::flow::table::Table;
 use crate::io::device::Vouch;
+use crate::io::replay::{BATCH, Fill, RxFrame};
 use crate::monitor::State;
 use crate::monitor::event::{ON_NEW_DATA, on_null};
-use crate::monitor::segment::segment_of;
+use crate::monitor::segment::{SegmentOptions, options_of, segment_of};
 use crate::tcp::machine::{ACK, SYN, Segment};
 use crate::wire::checksum;
 use crate::wire::parse::{self, Class, Parsed};
@@ -25,47 +28,62 @@ pub enum Sum {
     Unfinished,
 }
 
-/// A packet's headers, key and flow.
+/// A packet's headers and where its flow likely is, in one cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub struct Prepared {
     /// Header offsets and fields.
     pub parsed: Parsed,
-    /// Canonical tuple.
-    pub key: ShortKey,
-    /// Its hash.
+    /// The hash of the canonical tuple.
     pub hash: u64,
-    /// Whether the packet goes from the key's first end to its second.
-    pub forward: bool,
-    /// What the checksums said.
-    pub sum: Sum,
     /// Index of the record that is likely the flow's; checked at the packet's turn.
     pub hint: u32,
-    /// What the TCP machines need.
-    pub seg: Segment,
+    /// What of the options the TCP machines need.
+    options: SegmentOptions,
+    /// What the checksums said.
+    pub sum: Sum,
 }
+
+const _: () = assert!(size_of::<Prepared>() == 64);
 
 impl Prepared {
     /// Parses a frame and verifies its checksums, as far as its device does not vouch for them.
-    #[inline]
+    #[inline(always)]
     pub fn new(frame: &[u8], wire_len: u32, verify: bool, vouch: Vouch) -> Self {
         let parsed = parse::parse(frame, wire_len);
-        let mut prepared = Prepared {
-            parsed,
-            key: ShortKey::default(),
-            hash: 0,
-            forward: true,
-            sum: Sum::Good,
-            hint: u32::MAX,
-            seg: Segment::default(),
-        };
-        if parsed.class == Class::Tcp {
-            prepared.seg = segment_of(&parsed, frame);
-            (prepared.key, prepared.forward) = Self::key_of(&parsed);
-        }
-        if verify && parsed.is_ipv4() {
-            prepared.sum = verify_sums(&parsed, frame, vouch);
-        }
-        prepared
+        let options =
+            if parsed.class == Class::Tcp { options_of(&parsed, frame) } else { SegmentOptions::NONE };
+        let sum = if verify && parsed.is_ipv4() { verify_sums(&parsed, frame, vouch) } else { Sum::Good };
+        Prepared { parsed, hash: 0, hint: u32::MAX, options, sum }
+    }
+
+    /// Puts other headers in place of those of the packet as it came.
+    pub fn reread(&mut self, parsed: Parsed, frame: &[u8]) {
+        self.parsed = parsed;
+        self.options = options_of(&parsed, frame);
+    }
+
+    /// What the TCP machines need of the packet.
+    #[inline(always)]
+    pub fn segment(&self) -> Segment {
+        segment_of(&self.parsed, self.options)
+    }
+
+    /// The canonical tuple of a TCP packet, and whether the packet goes from its first end to its second.
+    #[inline(always)]
+    pub fn key(&self) -> (ShortKey, bool) {
+        let p = &self.parsed;
+        let (key, direction) =
+            ShortKey::new(u32::from_be(p.src), u32::from_be(p.dst), p.src_port(), p.dst_port(), 0);
+        (key, direction == Direction::Forward)
+    }
+
+    /// Whether this is a TCP segment that was captured whole, with nothing wrong.
+    #[inline(always)]
+    pub fn is_sound(&self) -> bool {
+        matches!(self.sum, Sum::Good | Sum::Unfinished)
+            && self.parsed.class == Class::Tcp
+            && !self.parsed.truncated
     }
 
     /// Who sends the first packet seen of a flow: the client its SYN, the server its SYN/ACK; in the middle the end with
@@ -79,17 +97,9 @@ impl Prepared {
         };
         if from_server { SVR } else { CLI }
     }
-
-    /// The canonical tuple of a TCP packet, and whether the packet goes from its first end to its second.
-    #[inline]
-    pub fn key_of(p: &Parsed) -> (ShortKey, bool) {
-        let (key, direction) =
-            ShortKey::new(u32::from_be(p.src), u32::from_be(p.dst), p.src_port(), p.dst_port(), 0);
-        (key, direction == Direction::Forward)
-    }
 }
 
-#[inline]
+#[inline(always)]
 fn verify_sums(p: &Parsed, frame: &[u8], vouch: Vouch) -> Sum {
     match vouch {
         Vouch::Unknown | Vouch::Local => {}
@@ -98,28 +108,53 @@ fn verify_sums(p: &Parsed, frame: &[u8], vouch: Vouch) -> Sum {
         Vouch::BadTcp if p.class == Class::Tcp => return Sum::BadTcp,
         Vouch::BadTcp => return Sum::Good,
     }
-    let l3 = p.l3 as usize;
-    if !checksum::ipv4_header_ok(&frame[l3..l3 + p.ihl as usize * 4]) {
-        return Sum::BadIp;
+    let packet = frame.get(p.l3 as usize..).unwrap_or(&[]);
+    let tcp = p.class == Class::Tcp && !p.truncated;
+    match checksum::verify(packet, p.ihl, p.ip_len, tcp) {
+        (true, true) => Sum::Good,
+        (false, _) => Sum::BadIp,
+        (true, false) if vouch == Vouch::Local && checksum::tcp_unfinished(packet, p.ihl, p.ip_len) => {
+            Sum::Unfinished
+        }
+        (true, false) => Sum::BadTcp,
     }
-    if p.class == Class::Tcp && !p.truncated && !checksum::tcp_ok(&frame[l3..], p.ihl, p.ip_len) {
-        let unfinished = vouch == Vouch::Local && checksum::tcp_unfinished(&frame[l3..], p.ihl, p.ip_len);
-        return if unfinished { Sum::Unfinished } else { Sum::BadTcp };
-    }
-    Sum::Good
 }
 
-/// Parses the packets of the batch and looks their flows up, with their cache lines asked for in advance.
+/// Takes the next packets from the source. Those of a replay are prepared on the way, in one pass over the file's bytes.
+pub fn receive(st: &mut State, verify: bool) -> Fill {
+    let State { io, batch, prepared, table, hasher, .. } = st;
+    prepared.clear();
+    let room = prepared.try_reserve(BATCH).is_ok();
+    io.fill(batch, |frame, rx| {
+        if room && prepared.len() < BATCH {
+            prepared.push(first_look(frame, rx, verify, hasher, table));
+        }
+    })
+}
+
+/// Parses a frame, sums it, and asks for its flow's bucket.
+#[inline(never)]
+fn first_look(frame: &[u8], rx: &RxFrame, verify: bool, hasher: &FlowHash, table: &Table) -> Prepared {
+    let mut p = Prepared::new(frame, rx.wire_len, verify, rx.vouch);
+    if p.parsed.class == Class::Tcp {
+        p.hash = hasher.short(&p.key().0);
+        table.prefetch(p.hash);
+    }
+    p
+}
+
+/// Looks the flows of the batch up, with their cache lines asked for in advance; parses the packets, if that is not done yet.
 pub fn batch(st: &mut State, verify: bool) {
     let State { io, batch, prepared, table, hasher, flows, cold, sockets, .. } = st;
-    prepared.clear();
-    for rx in batch.iter() {
-        let mut p = Prepared::new(io.frame(rx), rx.wire_len, verify, rx.vouch);
-        if p.parsed.class == Class::Tcp {
-            p.hash = hasher.short(&p.key);
-            table.prefetch(p.hash);
+    if prepared.len() != batch.len() {
+        prepared.clear();
+        if prepared.try_reserve(batch.len()).is_err() {
+            st.stats.rx_packets += batch.len() as u64;
+            st.stats.drop_memory += batch.len() as u64;
+            batch.clear();
+            return;
         }
-        prepared.push(p);
+        prepared.extend(batch.iter().map(|rx| first_look(io.frame(rx), rx, verify, hasher, table)));
     }
     for p in prepared.iter_mut() {
         if p.parsed.class == Class::Tcp
@@ -134,10 +169,10 @@ pub fn batch(st: &mut State, verify: bool) {
         return;
     }
     for p in prepared.iter() {
-        if p.seg.len > 0
+        if p.parsed.wire_payload_len > 0
             && let Some(flow) = flows.at(p.hint)
         {
-            let to = if p.forward != flow.has(Flow::REVERSED) { SVR } else { CLI };
+            let to = if p.key().1 != flow.has(Flow::REVERSED) { SVR } else { CLI };
             cold.prefetch(flow.sides[to].cold);
             if flow.interest & on_null(ON_NEW_DATA) != 0 {
                 sockets.prefetch(flow.socket);
@@ -154,7 +189,7 @@ pub fn again(st: &mut State, verify: bool) {
     let vouch = if rx.vouch == Vouch::Local { Vouch::Local } else { Vouch::Unknown };
     let mut p = Prepared::new(st.current_frame(), rx.wire_len, verify, vouch);
     if p.parsed.class == Class::Tcp {
-        p.hash = st.hasher.short(&p.key);
+        p.hash = st.hasher.short(&p.key().0);
     }
     st.prepared[at] = p;
 }

@@ -34,8 +34,8 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
     if devices.is_live() {
         live_loop::run(&context);
         live_loop::drain(&context);
-    } else if let Some((rank, cores)) = gate::wait(&context) {
-        match devices.source(rank, cores) {
+    } else if let Some(sharing) = gate::wait(&context) {
+        match devices.source(context.core, &sharing) {
             Ok(source) => {
                 let _running = enter::running(&context);
                 with_token(&context, |t| {
@@ -43,7 +43,7 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
                     st.host = devices.host(&source.ports);
                     st.io = source;
                 });
-                replay_loop::run(&context, rank == 0 && cores > 0);
+                replay_loop::run(&context, sharing.first() == Some(&context.core));
             }
             Err(message) => log::error!("core {}: {message}", context.core),
         }
@@ -51,7 +51,7 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
     {
         let _running = enter::running(&context);
         guarded(&context, |t| context.monitor.end_all(t));
-        if devices.is_live() {
+        if devices.has_ports() {
             live_loop::end(&context);
         }
         publish(&context);

@@ -3,14 +3,17 @@
 
 use super::live_ports::{Found, LivePorts};
 use super::surroundings::Surroundings;
-use crate::config::{Config, ConfigError, IoKind, NetDev};
+use crate::config::{Config, ConfigError, IoKind, Mos, NetDev};
 use crate::io::capture::{CaptureReader, CaptureWriter};
 use crate::io::device::{LivePort, PortInfo};
+#[cfg(feature = "dpdk")]
+use crate::io::dpdk;
 use crate::io::live::Live;
 use crate::io::output::{Output, SharedFile};
 use crate::io::pcap::PcapPort;
 use crate::io::replay::{Replay, ReplayOptions};
 use crate::io::source::{Port, Source, Steer};
+use crate::io::stamped::Stamped;
 use crate::net::host::Host;
 use crate::net::rss::{Rss, RssForm};
 use crate::wire::parse;
@@ -29,6 +32,8 @@ pub struct Devices {
     rss: Rss,
     surroundings: Surroundings,
     live: LivePorts,
+    /// Live devices are read on their packets' clock.
+    stamped: bool,
     /// What each port is.
     infos: Vec<PortInfo>,
     /// The egress files of this run: kept to its end, since a core may be through before another one starts.
@@ -83,9 +88,7 @@ impl Devices {
                     continue;
                 }
                 IoKind::Pcap => Box::new(PcapPort::open(name)?),
-                IoKind::Dpdk => {
-                    return Err(format!("device '{name}': this library was built without DPDK"));
-                }
+                IoKind::Dpdk => dpdk_port(mos, name)?,
             };
             let mask = mos.netdevs.iter().find(|d| d.name == *name).map_or(0, |d| d.mask);
             found.push(Found { port: n as u8, mask, device: live });
@@ -94,6 +97,12 @@ impl Devices {
             return Err(format!(
                 "devices '{}' and '{}': a capture file is replayed on its own clock; expected capture files or live devices, not both",
                 names[*n], names[live.port as usize]
+            ));
+        }
+        let stamped = mos.dpdk_clock_packet && !found.is_empty();
+        if let Some(other) = names.iter().find(|name| stamped && kind(config, name) == IoKind::Pcap) {
+            return Err(format!(
+                "device '{other}': with `dpdk {{ clock = packet }}`, expected DPDK ports only"
             ));
         }
         let form = match found.first() {
@@ -116,7 +125,7 @@ impl Devices {
         }
         let writers = Mutex::new(vec![None; names.len()]);
         let surroundings = Surroundings::read(config);
-        Ok(Devices { names, inputs, egress, mates, options, rss, live, infos, surroundings, writers })
+        Ok(Devices { names, inputs, egress, mates, options, rss, live, stamped, infos, surroundings, writers })
     }
 
     /// The network around a core's ports.
@@ -124,8 +133,13 @@ impl Devices {
         self.surroundings.host(ports)
     }
 
-    /// Whether packets come from live devices.
+    /// Whether packets come from live devices, on the machine's clock.
     pub fn is_live(&self) -> bool {
+        self.has_ports() && !self.stamped
+    }
+
+    /// Whether packets come from live devices, on whatever clock.
+    pub fn has_ports(&self) -> bool {
         !self.live.is_empty()
     }
 
@@ -139,13 +153,18 @@ impl Devices {
         self.rss
     }
 
-    /// The source of core number `rank` of `cores` that share the packets.
+    /// The source of a core with a clock of its own; `sharing` are the cores that share the packets.
     ///
     /// # Errors
-    /// What went wrong with which file.
-    pub fn source(&self, rank: usize, cores: usize) -> std::result::Result<Source, String> {
+    /// What went wrong with which file or device.
+    pub fn source(&self, core: usize, sharing: &[usize]) -> std::result::Result<Source, String> {
+        let cores = sharing.len();
+        if self.stamped && cores > 0 {
+            return self.live_source(core, sharing);
+        }
         let ports = self.ports()?;
-        if self.inputs.is_empty() || cores == 0 {
+        let Some(rank) = sharing.iter().position(|&c| c == core) else { return Ok(Source::none(ports)) };
+        if self.inputs.is_empty() {
             return Ok(Source::none(ports));
         }
         let mut readers = Vec::new();
@@ -178,6 +197,9 @@ impl Devices {
         for (n, (port, _)) in self.live.infos().enumerate() {
             ports[port as usize].output = Some(Output::Device(n as u8));
         }
+        if self.stamped {
+            return Ok(Source::stamped(Stamped::new(live, self.options), ports));
+        }
         Ok(Source::live(live, ports))
     }
 
@@ -205,6 +227,28 @@ impl Devices {
             CaptureWriter::create(name).map_err(|e| format!("cannot write the capture '{name}': {e}"))?;
         Ok(Output::File(writers[n].insert(SharedFile::new(writer)).clone()))
     }
+}
+
+/// A DPDK port, if this build has them.
+#[cfg(feature = "dpdk")]
+fn dpdk_port(mos: &Mos, name: &str) -> std::result::Result<Box<dyn LivePort>, String> {
+    let arguments = dpdk::Arguments { text: mos.dpdk_eal.clone(), channels: mos.nb_mem_channels };
+    let options = dpdk::Options { mtu: mos.dpdk_mtu, stamps: mos.dpdk_clock_packet };
+    dpdk::open(name, &arguments, options)
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn dpdk_port(_: &Mos, name: &str) -> std::result::Result<Box<dyn LivePort>, String> {
+    Err(format!(
+        "device '{name}': this library was built without DPDK; expected a capture file or an interface, or a build with libdpdk-dev \
+         installed (cargo feature `dpdk`)"
+    ))
+}
+
+/// Ends what devices keep for the whole process. None may be in use.
+pub fn shut_down() {
+    #[cfg(feature = "dpdk")]
+    dpdk::shut_down();
 }
 
 fn kind(config: &Config, name: &str) -> IoKind {

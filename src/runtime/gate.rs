@@ -15,9 +15,9 @@ fn is_ready(context: &Context, only_join: bool) -> bool {
         || (!only_join && context.last_setup.lock().is_some_and(|at| at.elapsed() >= QUIET))
 }
 
-/// Waits until packets may flow. The rank of this context among those that share them, and their number; `None` when the
-/// context is to stop, or the replay had started without it.
-pub fn wait(context: &Arc<Context>) -> Option<(usize, usize)> {
+/// Waits until packets may flow. The cores that share them, ascending: empty when the replay had started without this one.
+/// `None` when the context is to stop.
+pub fn wait(context: &Arc<Context>) -> Option<Vec<usize>> {
     let only_join = std::env::var("MOS_REPLAY_START").is_ok_and(|v| v == "join");
     loop {
         if context.stop.load(Ordering::Acquire) {
@@ -25,7 +25,7 @@ pub fn wait(context: &Arc<Context>) -> Option<(usize, usize)> {
         }
         if context.late.load(Ordering::Acquire) {
             if is_ready(context, only_join) {
-                return Some((0, 0));
+                return Some(Vec::new());
             }
             // Those who replay may have ended and gone: then this is the first of the next replay.
             context.late.store(registry::REGISTRY.read().started, Ordering::Release);
@@ -36,9 +36,9 @@ pub fn wait(context: &Arc<Context>) -> Option<(usize, usize)> {
     }
 }
 
-/// Starts the replay when all are ready; once it has started, the context's share of it. Who shares is settled once, by the
-/// first to see all ready: a thread that gets here later finds the same.
-fn share(context: &Context, only_join: bool) -> Option<(usize, usize)> {
+/// Starts the replay when all are ready; once it has started, those who share it. That is settled once, by the first to see all
+/// ready: a thread that gets here later finds the same.
+fn share(context: &Context, only_join: bool) -> Option<Vec<usize>> {
     let mut r = registry::REGISTRY.write();
     if !r.started {
         if !r.contexts.iter().flatten().all(|c| is_ready(c, only_join)) {
@@ -51,6 +51,5 @@ fn share(context: &Context, only_join: bool) -> Option<(usize, usize)> {
             devices.begin();
         }
     }
-    let rank = r.sharing.iter().position(|&core| core == context.core);
-    Some(rank.map_or((0, 0), |rank| (rank, r.sharing.len())))
+    Some(if r.sharing.contains(&context.core) { r.sharing.clone() } else { Vec::new() })
 }

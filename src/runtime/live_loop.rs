@@ -213,10 +213,8 @@ pub(super) fn end(context: &Context) {
 fn round(context: &Context, t: &mut Token) -> Found {
     let (m, ours) = (&context.monitor, &context.endpoint);
     let mut packets = false;
-    loop {
-        let st = m.state(t);
-        let Fill::Batch { now_ns, ends_iteration } = st.io.fill(&mut st.batch) else { break };
-        packets |= !st.batch.is_empty();
+    while let Fill::Batch { now_ns, ends_iteration } = m.receive(t) {
+        packets |= !m.state(t).batch.is_empty();
         m.set_time(t, now_ns);
         ours.set_time(t, now_ns / 1000);
         m.packets(t, ours);

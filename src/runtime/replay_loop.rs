@@ -1,4 +1,5 @@
-//! The poll loop of a core that replays: packets and deadlines in the order of virtual time (design E).
+//! The poll loop of a core that replays, or receives on its packets' clock: packets and deadlines in the order of virtual time
+//! (design E).
 
 use super::context::Context;
 use super::core_loop::{GaveUp, MOST_PANICS, guarded, with_token};
@@ -6,9 +7,15 @@ use super::report::{Lines, ReplayStats};
 use crate::endpoint::Endpoint;
 use crate::flow::token::Token;
 use crate::io::progress::Progress;
-use crate::io::replay::Fill;
+use crate::io::replay::{Ahead, Fill};
 use crate::monitor::Monitor;
+use crate::net::forward;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Rounds without packets before the first nap, and its length.
+const SPINS: u32 = 256;
+const NAP: Duration = Duration::from_micros(50);
 
 /// What a round found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +24,8 @@ pub enum Round {
     Packets,
     /// Time passed without packets.
     Silence,
+    /// Nothing is there, and no time passes until a packet says so.
+    Nothing,
     /// No packet will come any more; flows are still to end by themselves.
     Draining,
     /// Nothing is left to do.
@@ -31,6 +40,7 @@ pub(super) fn run(context: &Context, first: bool) {
     let mut stats = ReplayStats::start();
     let mut between = true;
     let mut panics = 0;
+    let mut empty = 0;
     while !context.stop.load(Ordering::Acquire) {
         let round = guarded(context, |t| {
             let round = round(m, &context.endpoint, t, &mut between);
@@ -45,7 +55,8 @@ pub(super) fn run(context: &Context, first: bool) {
         match round {
             Some(Round::Done) => break,
             Some(Round::Draining) => stats.drain(),
-            Some(_) => panics = 0,
+            Some(Round::Nothing) => nap(&mut empty),
+            Some(_) => (panics, empty) = (0, 0),
             None => {
                 between = true;
                 panics += 1;
@@ -76,10 +87,12 @@ pub(super) fn drive(context: &Context, stop: impl Fn() -> bool) -> Result<(), Ga
     let m = &context.monitor;
     let mut between = true;
     let mut panics = 0;
+    let mut empty = 0;
     while !stop() && panics < MOST_PANICS {
         match guarded(context, |t| round(m, &context.endpoint, t, &mut between)) {
             Some(Round::Done) => break,
-            Some(_) => panics = 0,
+            Some(Round::Nothing) => nap(&mut empty),
+            Some(_) => (panics, empty) = (0, 0),
             None => {
                 between = true;
                 panics += 1;
@@ -89,11 +102,29 @@ pub(super) fn drive(context: &Context, stop: impl Fn() -> bool) -> Result<(), Ga
     if panics < MOST_PANICS { Ok(()) } else { Err(GaveUp) }
 }
 
+/// After a round without anything; `empty` counts them.
+fn nap(empty: &mut u32) {
+    *empty = empty.saturating_add(1);
+    if *empty < SPINS {
+        std::hint::spin_loop();
+    } else {
+        std::thread::sleep(NAP);
+    }
+}
+
 /// One step: the packets of (a part of) an iteration, or the next deadline in the silence before them.
 /// `between`: no iteration is open.
 pub fn round(m: &Monitor, ours: &Endpoint, t: &mut Token, between: &mut bool) -> Round {
     if *between {
-        let next = m.state(t).io.next_at().map(|ns| ns / 1_000_000);
+        let next = match m.state(t).io.ahead() {
+            Ahead::At(ns) => Some(ns / 1_000_000),
+            Ahead::End => None,
+            Ahead::Nothing => {
+                // What a device did not take is tried again.
+                forward::outbox(m.state(t));
+                return Round::Nothing;
+            }
+        };
         if m.clock_ms.load(Ordering::Relaxed) == u64::MAX {
             // Virtual time starts at the first stamp.
             let start = next.unwrap_or(0);
@@ -119,8 +150,7 @@ pub fn round(m: &Monitor, ours: &Endpoint, t: &mut Token, between: &mut bool) ->
             }
         }
     }
-    let st = m.state(t);
-    let Fill::Batch { now_ns, ends_iteration } = st.io.fill(&mut st.batch) else {
+    let Fill::Batch { now_ns, ends_iteration } = m.receive(t) else {
         *between = true;
         end_iteration(m, ours, t);
         return Round::Silence;

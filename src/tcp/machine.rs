@@ -78,6 +78,49 @@ pub mod ev {
     pub const REXMIT: u16 = 512;
 }
 
+/// Whether the segment is the common one of an open connection: the next bytes in order, or none, and an acknowledgement of
+/// bytes that came. Then it is good, [`send_plain`] does what [`send`] would and [`receive_plain`] what [`receive`] would, no
+/// state changes, and the receiver is not [old](is_old). It stays so between the two, unless something else changes the sides.
+#[inline(always)]
+pub fn is_plain(x: &Side, y: &Side, s: &Segment) -> bool {
+    const KNOWN: u16 = Side::ISS | Side::IRS | Side::ACKED | Side::ATTACHED;
+    const ODD: u16 = Side::FIN_SENT | Side::FIN_DUE | Side::UNTRACKED | Side::SYN_DATA;
+    s.flags & (SYN | FIN | RST | ACK) == ACK
+        && x.flags & (KNOWN | ODD) == KNOWN
+        && y.flags & (KNOWN | ODD) == KNOWN
+        && x.state == State::Established
+        && y.state == State::Established
+        && x.iss == y.irs
+        && s.seq == y.rcv_nxt
+        && s.len <= window(x)
+        && seq::le(s.ack, x.rcv_nxt)
+        && seq::le(x.last_ack, x.rcv_nxt)
+        && !(y.has(Side::TS) && s.tsval.is_some_and(|ts| seq::lt(ts, y.ts_recent)))
+}
+
+/// Moves the sender `x` by a [plain](is_plain) segment.
+#[inline(always)]
+pub fn send_plain(x: &mut Side, s: &Segment) {
+    if seq::gt(s.ack, x.last_ack) {
+        x.last_ack = s.ack;
+    }
+    x.set(Side::HEARD);
+    let end = s.seq.wrapping_add(s.len);
+    if seq::gt(end, x.snd_max) {
+        x.snd_max = end;
+    }
+}
+
+/// Moves the receiver `y` by a [plain](is_plain) segment from `x`, apart from its payload.
+#[inline(always)]
+pub fn receive_plain(y: &mut Side, x: &Side, s: &Segment) {
+    note_timestamp(y, s);
+    if seq::gt(s.ack, y.una) {
+        y.una = s.ack;
+    }
+    note_window(y, x, s);
+}
+
 /// The window `to` is known to have room for, counted from what it expects next.
 /// 64 KiB until one is known with its scale (D8).
 #[inline]
@@ -111,6 +154,7 @@ pub fn is_old(y: &Side, s: &Segment, idle_ms: u32) -> bool {
         && s.tsval.is_some_and(|ts| seq::lt(ts, y.ts_recent))
 }
 
+#[inline]
 fn judge_data(x: &Side, y: &Side, s: &Segment, sq: u32) -> Verdict {
     if !y.has(Side::IRS) {
         return Verdict::Good;
@@ -250,6 +294,7 @@ fn send_syn(x: &mut Side, s: &Segment) -> u16 {
 }
 
 /// A host that acknowledges has seen what it acknowledges, whether the tap did or not (D5b).
+#[inline]
 fn synchronise(x: &mut Side, y: &mut Side, ack: u32) -> u16 {
     let learned = match x.state {
         State::SynSent => {
@@ -276,6 +321,7 @@ fn synchronise(x: &mut Side, y: &mut Side, ack: u32) -> u16 {
 }
 
 /// Records the sender's own acknowledgement when it can be true: inside the window it advertised.
+#[inline]
 fn note_ack(x: &mut Side, y: &Side, ack: u32) {
     if !x.has(Side::IRS) {
         return;
@@ -378,6 +424,7 @@ fn receive_syn(y: &mut Side, x: &Side, s: &Segment) -> u16 {
 }
 
 /// The acknowledgement of our FIN.
+#[inline]
 fn take_ack(y: &mut Side, s: &Segment) -> u16 {
     if seq::gt(s.ack, y.una) {
         y.una = s.ack;
@@ -398,6 +445,7 @@ fn take_ack(y: &mut Side, s: &Segment) -> u16 {
 }
 
 /// The window `x` advertises to `y`; scaled once both SYNs are known (RFC 7323 2.3).
+#[inline]
 fn note_window(y: &mut Side, x: &Side, s: &Segment) {
     let scale = if s.has(SYN) {
         // A SYN's own window is never scaled; it counts once one is known with its scale.
@@ -415,6 +463,7 @@ fn note_window(y: &mut Side, x: &Side, s: &Segment) {
 }
 
 /// TS.Recent, RFC 7323 4.3.
+#[inline]
 fn note_timestamp(y: &mut Side, s: &Segment) {
     let Some(ts) = s.tsval else { return };
     if s.has(SYN) || !y.has(Side::TS) {

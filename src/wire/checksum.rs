@@ -10,17 +10,16 @@ use super::{ipv4, simd, tcp};
 /// byte. At most `0x1_fffe`, so that 32 Ki such sums can be added without overflow.
 #[inline]
 pub fn sum(bytes: &[u8]) -> u32 {
-    simd::sum(bytes)
+    let sum = simd::sum(bytes);
+    (sum & 0xffff) + (sum >> 16)
 }
 
 /// Folds a partial sum, or several added up, to 16 bits. 0xffff and 0 both mean zero.
 #[inline]
 pub fn fold(sum: impl Into<u64>) -> u16 {
-    let sum: u64 = sum.into();
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    // A word plus itself with its halves exchanged has the halves' end-around sum in its upper half.
+    let sum = simd::halve(sum.into());
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The checksum of `bytes` in native byte order: what belongs into a zeroed checksum field.
@@ -42,8 +41,38 @@ pub fn ipv4_header_ok(hdr: &[u8]) -> bool {
 /// Partial sum of a header without options.
 #[inline(always)]
 fn sum20(h: &[u8; 20]) -> u64 {
-    let word = |at: usize| u64::from(u32::from_ne_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]));
-    word(0) + word(4) + word(8) + word(12) + word(16)
+    word(h, 0) + word(h, 4) + word(h, 8) + word(h, 12) + word(h, 16)
+}
+
+/// Whether the checksum of the IPv4 header at the start of `packet` is right, and whether the TCP checksum is; true
+/// when `tcp` does not ask for it. `ihl` and `tot_len` are the header's length fields; sums over ranges that do not fit
+/// `packet` are wrong.
+#[inline(always)]
+pub fn verify(packet: &[u8], ihl: u8, tot_len: u16, tcp: bool) -> (bool, bool) {
+    if ihl != 5 {
+        let header = packet.get(..usize::from(ihl) * 4);
+        return (header.is_some_and(ipv4_header_ok), !tcp || tcp_ok(packet, ihl, tot_len));
+    }
+    let Some((fixed, rest)) = packet.split_first_chunk::<{ ipv4::MIN_HEADER_LEN }>() else {
+        return (false, false);
+    };
+    if fold(sum20(fixed)) != 0xffff {
+        return (false, false);
+    }
+    if !tcp {
+        return (true, true);
+    }
+    let len = usize::from(tot_len).wrapping_sub(ipv4::MIN_HEADER_LEN);
+    let Some(segment) = rest.get(..len) else { return (true, false) };
+    let addrs = word(fixed, ipv4::OFF_SRC) + word(fixed, ipv4::OFF_DST);
+    let sum = addrs + u64::from(pseudo(len)) + u64::from(simd::sum(segment));
+    (true, fold(sum) == 0xffff)
+}
+
+/// Four bytes of a header as they lie in memory.
+#[inline(always)]
+fn word(h: &[u8; 20], at: usize) -> u64 {
+    u64::from(u32::from_ne_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]))
 }
 
 /// The pseudo header's share besides the addresses: protocol and length of the segment.

@@ -159,7 +159,7 @@ impl Parsed {
 
 /// Parses `frame`, the captured bytes of a frame that was `wire_len` bytes long on the wire (less than
 /// what was captured counts as the same).
-#[inline]
+#[inline(always)]
 pub fn parse(frame: &[u8], wire_len: u32) -> Parsed {
     if let Some(h) = frame.first_chunk::<PLAIN>() {
         // The common packet: IPv4 without options, not a fragment, TCP. Its headers are in a block

@@ -1,10 +1,10 @@
 //! The ones' complement sum over a byte range, with AVX2 where the machine has it.
 //!
-//! Both ways return a partial sum of native-order 16-bit words of at most `0x1_fffe`. They may
-//! differ by a multiple of 0xffff and are the same checksum after a full fold.
+//! Both ways return a partial sum of native-order 16-bit words in 32 bits. They may differ by a
+//! multiple of 0xffff and are the same checksum after a full fold.
 
-/// Partial ones' complement sum of `bytes`, at most `0x1_fffe`; an odd last byte is padded with zero.
-#[inline]
+/// Partial ones' complement sum of `bytes`; an odd last byte is padded with zero.
+#[inline(always)]
 pub(super) fn sum(bytes: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if bytes.len() > SHORT && std::arch::is_x86_feature_detected!("avx2") {
@@ -26,14 +26,11 @@ fn add(acc: u64, word: u64) -> u64 {
     sum + u64::from(carry)
 }
 
-/// Brings an accumulation of native-order words down to at most `0x1_fffe`.
+/// Brings an accumulation of native-order words down to 32 bits: 2^32 is 1 modulo 0xffff.
 #[inline(always)]
-fn reduce(acc: u64) -> u32 {
-    // 33 bits, then at most 2^32 - 1: the second step takes the carry back in.
-    let acc = (acc & 0xffff_ffff) + (acc >> 32);
-    let acc = (acc & 0xffff_ffff) + (acc >> 32);
-    let acc = acc as u32;
-    (acc & 0xffff) + (acc >> 16)
+pub(super) fn halve(acc: u64) -> u32 {
+    // The upper half of a word plus itself with its halves exchanged is their end-around sum.
+    (acc.wrapping_add(acc.rotate_left(32)) >> 32) as u32
 }
 
 /// The sum without vector instructions: any machine, and short ranges.
@@ -61,7 +58,7 @@ pub(super) fn scalar(bytes: &[u8]) -> u32 {
     if let [last] = rest {
         odd = add(odd, u64::from(u16::from_ne_bytes([*last, 0])));
     }
-    reduce(add(even, odd))
+    halve(add(even, odd))
 }
 
 #[inline(always)]
@@ -138,7 +135,7 @@ unsafe fn avx2(bytes: &[u8]) -> u32 {
     let halves = _mm256_add_epi64(low, high);
     let lanes = _mm_add_epi64(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
     let total = _mm_add_epi64(lanes, _mm_unpackhi_epi64(lanes, lanes));
-    reduce(add(_mm_cvtsi128_si64(total) as u64, u64::from(last)))
+    halve(add(_mm_cvtsi128_si64(total) as u64, u64::from(last)))
 }
 
 #[cfg(test)]
@@ -160,9 +157,7 @@ mod tests {
     }
 
     fn folded(sum: u32) -> u16 {
-        assert!(sum <= 0x1_fffe);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        sum as u16
+        crate::wire::checksum::fold(sum)
     }
 
     fn check(bytes: &[u8]) {

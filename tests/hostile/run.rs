@@ -202,7 +202,7 @@ fn arrive(m: &Monitor, t: &mut Token, now_ns: u64, frames: Vec<Frame>, trace: bo
     let frames = frames.into_iter().map(|f| (f.dev, f.bytes)).collect();
     let st = m.state(t);
     st.io.script_mut().expect("a script").waiting.push_back((now_ns, frames));
-    st.io.fill(&mut st.batch);
+    st.io.fill(&mut st.batch, |_, _| ());
     for (rx, wire_len) in st.batch.iter_mut().zip(cut) {
         rx.wire_len = wire_len;
     }

@@ -32,8 +32,6 @@ pub struct CaptureReader {
     /// `buf[pos..end]` is unread.
     pos: usize,
     end: usize,
-    /// Bytes below this were asked for in advance.
-    ahead: usize,
     /// The next frame, parsed but not taken; its offset is in `buf`.
     head: Option<FrameRef>,
     head_start: usize,
@@ -128,7 +126,6 @@ impl CaptureReader {
         Self {
             path: path.to_owned(),
             pos: 0,
-            ahead: 0,
             end: buf.len(),
             buf,
             head: None,
@@ -180,7 +177,6 @@ impl CaptureReader {
             return Ok(());
         }
         self.pos = 0;
-        self.ahead = 0;
         self.head = None;
         self.skip_left = 0;
         self.stopped = false;
@@ -314,17 +310,6 @@ impl CaptureReader {
         taken
     }
 
-    /// Asks for the next `len` bytes behind what was taken (and asked for before): those of the batch after this one. A
-    /// capture larger than the caches otherwise costs a memory latency for each record header.
-    #[inline]
-    pub fn prefetch(&mut self, len: usize) {
-        let start = self.ahead.max(self.pos);
-        self.ahead = start + len;
-        if let Some(bytes) = self.buf.get(start..(start + len).min(self.end)) {
-            crate::flow::prefetch_bytes(bytes);
-        }
-    }
-
     /// Reads more. Frames given out before are no longer valid.
     pub fn refill(&mut self) {
         self.untake();
@@ -339,7 +324,6 @@ impl CaptureReader {
         buf.copy_within(self.pos..self.end, 0);
         self.end -= self.pos;
         self.pos = 0;
-        self.ahead = 0;
         let room = buf.len() - self.end;
         match read_full(stream, &mut buf[self.end..]) {
             Ok(n) => {
@@ -406,7 +390,6 @@ impl CaptureReader {
         })?;
         self.format = Format::Pcap { swapped: header.swapped, ns_per_unit: header.ns_per_unit };
         self.pos = pcap::FILE_HEADER;
-        self.ahead = 0;
         self.head_link = link;
         if link != Link::Ethernet {
             self.start_copying();

@@ -123,3 +123,98 @@ pub fn check(
     }
     Some(Found { options: found })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{State, Tcb};
+    use super::*;
+    use std::sync::Arc;
+
+    const SECRET: Secret = Secret([3; 16]);
+    const TUPLE: &[u8] = b"10.0.0.1:80 10.0.0.2:40000";
+
+    fn segment<'a>(flags: u8, seq: u32, ack: u32, options: &'a [u8]) -> Segment<'a> {
+        Segment { seq, ack, flags, window: 1000, options, payload: &[] }
+    }
+
+    /// What comes back for a SYN with `options`, as the acknowledgment's options and what was found.
+    fn round_trip(options: &[u8], now: u64, later: u64) -> (Reply, Vec<u8>, Option<Found>) {
+        let config = Config::default();
+        let mut open = Open::new(0);
+        open.ts_offset = 0x1234_5678;
+        let reply = reply(&config, &SECRET, TUPLE, now, &open, &segment(SYN, 500, 0, options));
+        let offered = SynOptions::parse(reply.options.as_slice());
+        let mut back = Vec::new();
+        if let Some((value, _)) = offered.timestamps {
+            back.extend([1, 1, 8, 10, 0, 0, 0, 99]);
+            back.extend(value.to_be_bytes());
+        }
+        let found =
+            check(&config, &SECRET, TUPLE, later, &segment(ACK, 501, reply.seq.wrapping_add(1), &back));
+        (reply, back, found)
+    }
+
+    #[test]
+    fn options_survive_in_the_timestamp() {
+        let syn = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 9];
+        for now in [0, 77_777_777, 1 << 40] {
+            let (reply, _, found) = round_trip(&syn, now, now + SECOND);
+            let options = found.unwrap().options;
+            assert_eq!((options.mss, options.wscale, options.sack_permitted), (Some(1460), Some(9), true));
+            let offered = SynOptions::parse(reply.options.as_slice());
+            assert_eq!((offered.mss, offered.wscale, offered.sack_permitted), (Some(1460), Some(7), true));
+            let (value, echo) = offered.timestamps.unwrap();
+            let clock = ((now / MILLISECOND) as u32).wrapping_add(0x1234_5678);
+            assert!(clock.wrapping_sub(value) < 128 && echo == 9);
+        }
+    }
+
+    #[test]
+    fn without_timestamps_only_the_size_is_kept() {
+        let (reply, _, found) = round_trip(&[2, 4, 4, 0, 4, 2, 1, 1, 1, 3, 3, 9], 5, 6);
+        assert_eq!(found.unwrap().options, SynOptions { mss: Some(1024), ..SynOptions::default() });
+        let offered = SynOptions::parse(reply.options.as_slice());
+        assert_eq!((offered.wscale, offered.sack_permitted, offered.timestamps), (None, false, None));
+        assert_eq!(round_trip(&[], 5, 6).2.unwrap().options.mss, Some(536));
+        assert_eq!(round_trip(&[2, 4, 0, 70], 5, 6).2.unwrap().options.mss, Some(64));
+    }
+
+    #[test]
+    fn stale_or_forged_cookies_are_nothing() {
+        let config = Config::default();
+        assert!(round_trip(&[], 0, 2 * PERIOD - 1).2.is_some());
+        assert!(round_trip(&[], 0, 2 * PERIOD).2.is_none());
+        assert!(round_trip(&[], 0, 32 * PERIOD).2.is_none());
+        let (reply, ..) = round_trip(&[], 0, 0);
+        let good =
+            |seq, ack, tuple| check(&config, &SECRET, tuple, 0, &segment(ACK, seq, ack, &[])).is_some();
+        let ack = reply.seq.wrapping_add(1);
+        assert!(good(501, ack, TUPLE));
+        assert!(!good(502, ack, TUPLE) && !good(501, ack, b"10.0.0.1:80 10.0.0.2:40001"));
+        let forged = (0..100_000u32).filter(|i| good(501, i.wrapping_mul(0x9e37_79b9), TUPLE)).count();
+        assert_eq!(forged, 0);
+        assert!(check(&config, &SECRET, TUPLE, 0, &segment(ACK | RST, 501, ack, &[])).is_none());
+    }
+
+    #[test]
+    fn a_connection_goes_on_from_a_cookie() {
+        let syn = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 2];
+        let (reply, back, found) = round_trip(&syn, 1_000_000, 1_050_000);
+        let mut open = Open::new(0);
+        open.ts_offset = 0x1234_5678;
+        let ack = segment(ACK, 501, reply.seq.wrapping_add(1), &back);
+        let mut tcb = Tcb::from_cookie(Arc::new(Config::default()), 1_050_000, &open, &ack, &found.unwrap());
+        tcb.on_segment(1_050_000, &ack);
+        tcb.check();
+        assert_eq!(tcb.state(), State::Established);
+        assert_eq!(tcb.poll_transmit(1_050_000, 9, |_| true), 0);
+        assert_eq!(tcb.write(&[7; 3000]), Ok(3000));
+        let mut sent = Vec::new();
+        tcb.poll_transmit(1_050_000, 9, |t| {
+            sent.push((t.seq.wrapping_sub(reply.seq), t.ack, t.payload.len(), t.options.len()));
+            true
+        });
+        // The window was scaled: 1000 << 2.
+        assert_eq!(sent, [(1, 501, 1448, 12), (1449, 501, 1448, 12), (2897, 501, 104, 12)]);
+    }
+}

@@ -384,6 +384,7 @@ impl Tcb {
         let nxt = self.recv.nxt as i64;
         if seg.has(FIN) && offset > nxt && offset < self.recv.edge as i64 {
             // Ahead of a hole. Without memory it is lost, and will come again.
+            self.acks_due = self.acks_due.max(1);
             let _ = self.recv.remember_fin(offset as u64);
             return;
         }
