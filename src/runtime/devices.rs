@@ -125,7 +125,19 @@ impl Devices {
         }
         let writers = Mutex::new(vec![None; names.len()]);
         let surroundings = Surroundings::read(config);
-        Ok(Devices { names, inputs, egress, mates, options, rss, live, stamped, infos, surroundings, writers })
+        Ok(Devices {
+            names,
+            inputs,
+            egress,
+            mates,
+            options,
+            rss,
+            live,
+            stamped,
+            infos,
+            surroundings,
+            writers,
+        })
     }
 
     /// The network around a core's ports.

@@ -478,7 +478,10 @@ fn a_packet_the_capture_cut_leaves_as_it_is_also_when_edited() {
     assert_eq!((out[0].len(), out[0][22], checksums_hold(&out[0])), (154, 9, true));
 }
 
-fn resets(frames: &[Vec<u8>]) -> Vec<(([u8; 4], u16), ([u8; 4], u16), u32)> {
+/// Source, destination, sequence number.
+type Reset = (([u8; 4], u16), ([u8; 4], u16), u32);
+
+fn resets(frames: &[Vec<u8>]) -> Vec<Reset> {
     frames.iter().map(|f| seen(f)).filter(|p| p.flags & R != 0).map(|p| (p.src, p.dst, p.seq)).collect()
 }
 
