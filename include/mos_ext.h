@@ -68,8 +68,9 @@ struct mos_stats {
 	uint64_t bytes_missing;         /* acknowledged by the receiver but never seen */
 	uint64_t bytes_out_of_window;   /* payload beyond the receiver's window: not kept */
 
-	/* Callbacks made, by built-in event: [i] is event 1 << i, over all sockets and hooks.
-	   Callbacks of user events count for the built-in event these descend from. */
+	/* Events delivered, by built-in event: [i] counts how often event 1 << i reached a
+	   socket that has a callback for it or for a user event below it, at each hook. Filters
+	   of user events may then have let none or several of the callbacks run. */
 	uint64_t events[MOS_NUM_EVENTS];
 
 	uint64_t truncated_packets;     /* captured shorter than on the wire */
@@ -87,7 +88,7 @@ struct mos_stats {
 	uint64_t resteer_lost;          /* frames that found that core's queue full */
 
 	/* More of inspection. */
-	uint64_t in_fault;              /* not finished: a fault was contained */
+	uint64_t in_fault;              /* not finished: no memory, or a fault was contained */
 
 	/* More of fate. */
 	uint64_t drop_fault;            /* a fault was contained */

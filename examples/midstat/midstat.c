@@ -492,7 +492,7 @@ static void print_summary(const struct mos_stats *s)
 		{"malformed: IP checksum", s->in_malformed_ip_checksum},
 		{"malformed: TCP length", s->in_malformed_tcp_len},
 		{"malformed: TCP checksum", s->in_malformed_tcp_checksum},
-		{"fault inside the library", s->in_fault},
+		{"not inspected: no memory, fault", s->in_fault},
 	};
 	const struct count events[] = {
 		{"packet", s->events[0]},

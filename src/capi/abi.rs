@@ -275,7 +275,7 @@ pub struct MosStats {
     pub bytes_missing: u64,
     /// Payload beyond the receiver's window: not kept.
     pub bytes_out_of_window: u64,
-    /// Callbacks made, by built-in event: `[i]` is event `1 << i`, user events under the one they descend from.
+    /// Events delivered: `[i]` counts how often event `1 << i` reached a socket with a callback for it or below it.
     pub events: [u64; MOS_NUM_EVENTS],
     /// Captured shorter than on the wire.
     pub truncated_packets: u64,
@@ -297,7 +297,7 @@ pub struct MosStats {
     pub resteered: u64,
     /// Frames that found that core's queue full.
     pub resteer_lost: u64,
-    /// Inspection: not finished, a fault was contained.
+    /// Inspection: not finished, for lack of memory or because a fault was contained.
     pub in_fault: u64,
     /// Fate: a fault was contained.
     pub drop_fault: u64,

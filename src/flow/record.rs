@@ -39,7 +39,8 @@ impl Flow {
     pub const BUSY: u16 = 1 << 1;
     /// The flow is to end when its packet has been processed, without END callbacks.
     pub const SILENT_END: u16 = 1 << 2;
-    /// The server side is keyed by its own, edited tuple: a second table entry exists.
+    /// The server side has a tuple of its own, edited one: a second table entry, unless a newer flow has taken it over. Only the
+    /// client's packets are found under `key`.
     pub const ALT_KEY: u16 = 1 << 3;
     /// END callbacks are running or have run.
     pub const ENDING: u16 = 1 << 4;

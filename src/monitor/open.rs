@@ -72,6 +72,9 @@ impl Monitor {
         for &l in listeners {
             flow.interest |= st.sets.get(st.views[l].set).map_or(0, |s| s.interest);
         }
+        if !st.alternate.is_empty() {
+            st.give_up_tuple(hash, &key, forward == (from == CLI));
+        }
         let room = st.flows.insert(flow).ok().and_then(|id| {
             let State { table, flows, hasher, alternate, .. } = st;
             let rehash = |value: u32| hash_of(flows, alternate, hasher, value);

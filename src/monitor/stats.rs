@@ -75,7 +75,7 @@ pub struct Stats {
     pub missing_bytes: u64,
     /// Payload bytes refused: beyond the window or the buffer (D6, D8).
     pub refused_bytes: u64,
-    /// Callbacks made, by built-in event number.
+    /// Built-in events, by number, that reached a socket with a callback for them or below them.
     pub events: [u64; super::event::BUILTINS],
     /// Frames cut by the capture's snap length.
     pub truncated: u64,
@@ -85,7 +85,7 @@ pub struct Stats {
     pub no_memory: u64,
     /// Panics caught in a round.
     pub panics: u64,
-    /// Inspection: not finished, a fault was contained.
+    /// Inspection: not finished, for lack of memory or because a fault was contained.
     pub in_fault: u64,
     /// Fate: dropped, a fault was contained.
     pub drop_fault: u64,

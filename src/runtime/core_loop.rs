@@ -1,6 +1,7 @@
 //! The life of a core's thread: it waits for its packets to start, polls them (a replay's or live ones), delivers what ends with it.
 
 use super::affinity;
+use super::cancel;
 use super::context::Context;
 use super::devices::Devices;
 use super::enter;
@@ -28,6 +29,8 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
         }
     }
     let _finish = Finish(context.clone());
+    // To the thread's end: callbacks must return.
+    let _whole = cancel::Off::here();
     if !affinity::pin(context.core) {
         log::info!("core {} is not there to be pinned to", context.core);
     }

@@ -2,6 +2,8 @@
 
 #[allow(unsafe_code)]
 pub mod affinity;
+#[allow(unsafe_code)]
+pub mod cancel;
 pub mod context;
 pub mod core_loop;
 pub mod devices;
