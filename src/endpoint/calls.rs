@@ -281,9 +281,7 @@ impl State {
     pub fn write(&mut self, id: u32, from: &[u8]) -> Result<Option<usize>> {
         self.readable(id)?;
         if from.is_empty() {
-            let socket = self.sockets.get(id).ok_or(Errno(libc::EBADF))?;
-            // The reference's answers.
-            return if socket.nonblocking { errno(libc::EAGAIN) } else { Ok(Some(0)) };
+            return self.nothing_asked(id);
         }
         self.with(id, |tcb, _| tcb.write(from))?.map(Some).or_else(refused)
     }

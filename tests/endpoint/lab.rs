@@ -118,7 +118,7 @@ impl Node {
                 let st = m.state(t);
                 let frames = frames.into_iter().map(|f| (0, f)).collect();
                 st.io.script_mut().expect("a script").waiting.push_back((now_ns, frames));
-                st.io.fill(&mut st.batch);
+                m.receive(t);
                 m.packets(t, e);
             }
             e.end_round(m, t);
