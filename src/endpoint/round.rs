@@ -22,19 +22,11 @@ use std::sync::atomic::Ordering;
 impl Terminal for Endpoint {
     #[inline]
     fn wants(&self, m: &Monitor, t: &mut Token, at: usize) -> bool {
-        let ours = &self.view(t);
-        if ours.stack.is_none() && ours.foreign.is_empty() {
-            // No stream socket was ever made: only what reaches an address of ours is answered, by a reset.
-            let st = m.view(t);
-            return st.host.local.has_own() && self.is_for_us(m, t, at);
-        }
-        self.is_for_us(m, t, at)
+        // Where no stream socket was ever made, addresses of ours are the monitors' (NAT).
+        self.view(t).stack.is_some() && self.is_for_us(m, t, at)
     }
 
     fn take(&self, m: &Monitor, t: &mut Token, at: usize) {
-        if self.state(t).stack_or_new().is_err() {
-            return;
-        }
         self.with_stack(m, t, |stack, st| take(stack, st, at));
         self.state(t).pass_on();
     }

@@ -80,7 +80,14 @@ impl Monitor {
     #[inline(never)]
     fn packet_for_us(&self, t: &mut Token, at: usize, here: &impl Terminal) {
         let before = self.state(t).stats;
-        self.inspect(t, at);
+        let fate = self.inspect(t, at);
+        if self.state(t).cur.edited {
+            prepare::again(self.state(t), self.settings.verify);
+            if !here.wants(self, t, at) {
+                // Translated (NAT): it goes on to somebody else.
+                return forward::packet(self.state(t), at, fate, self.settings.forward);
+            }
+        }
         let st = self.state(t);
         // Of the inspection's counters it counts in this one only.
         st.stats.take_back_inspection(&before);

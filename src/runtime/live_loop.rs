@@ -224,6 +224,7 @@ fn round(context: &Context, t: &mut Token) -> Found {
     }
     let st = m.state(t);
     st.more_waits = st.io.more_waits();
+    packets |= st.io.holds();
     let waits = ours.end_round(m, t);
     m.end_iteration(t);
     let waiting = m.state(t).tx_waiting || waits;

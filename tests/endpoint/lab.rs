@@ -327,6 +327,8 @@ impl Lab {
 
     /// The hosts get to know each other's hardware addresses: later losses are not ARP's.
     pub fn introduce(&mut self) {
+        // Who has no sockets refuses nobody.
+        self.nodes[1].listen(8, 1);
         let c = self.nodes[0].connect(at(1, 9));
         self.until("refused", |lab| lab.nodes[0].error(c) == libc::ECONNREFUSED);
         assert_eq!(self.nodes[0].close(c), Ok(()));

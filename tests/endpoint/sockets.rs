@@ -37,6 +37,7 @@ fn hello_and_goodbye() {
 #[test]
 fn a_closed_port_refuses() {
     let mut lab = Lab::with_buffers(8192);
+    lab.nodes[1].listen(80, 10);
     let c = lab.nodes[0].connect(at(1, 81));
     assert_eq!(lab.nodes[0].error(c), libc::EINPROGRESS);
     assert_eq!(lab.nodes[0].read(c, &mut [0; 4]), errno(libc::ENOTCONN));
