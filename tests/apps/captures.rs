@@ -57,8 +57,7 @@ fn read(path: &Path) -> Vec<Vec<u8>> {
         frames.push((frame.ts_ns, reader.frame(&frame).to_vec()));
     }
     frames.sort_by_key(|f| f.0);
-    let frames = frames.into_iter().map(|f| f.1).collect();
-    frames
+    frames.into_iter().map(|f| f.1).collect()
 }
 
 /// What tcpdump says of a capture: every IP and TCP checksum is right.
