@@ -191,6 +191,11 @@ impl Source {
         }
     }
 
+    /// Whether live devices hold packets back for the next iteration: not to sleep before it.
+    pub fn holds(&self) -> bool {
+        matches!(&self.input, Input::Live(live) if live.holds())
+    }
+
     /// Replaces `out` by the next packets. `each` is shown the frames of a replay as they are read, in order; none of others.
     #[inline]
     pub fn fill(&mut self, out: &mut Vec<RxFrame>, each: impl FnMut(&[u8], &RxFrame)) -> Fill {

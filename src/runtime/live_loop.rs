@@ -198,6 +198,7 @@ fn round(m: &Monitor, t: &mut Token) -> Found {
     }
     let st = m.state(t);
     st.more_waits = st.io.more_waits();
+    packets |= st.io.holds();
     m.end_iteration(t);
     let waiting = m.state(t).tx_waiting;
     Found { packets, waiting, due_ms: m.next_deadline_ms(t) }

@@ -167,6 +167,8 @@ impl Tcb {
         match self.state {
             State::SynSent => self.end(None),
             State::Closed | State::Listen => {}
+            // In TIME_WAIT the peer has forgotten the connection.
+            State::TimeWait => {}
             _ if self.recv.unread() > 0 => self.end_with_reset(None),
             _ => {
                 self.queue_fin();
