@@ -229,7 +229,7 @@ static void start_core(int cpu, bool prints)
 {
 	struct core *core = cores[cpu];
 	union monitor_filter filter = {0};
-	char begun[200], other[200];
+	char begun[200], other[300];
 	struct timeval first = second;
 	int sock, off = 0;
 
@@ -249,10 +249,11 @@ static void start_core(int cpu, bool prints)
 	    mtcp_register_callback(core->mctx, sock, MOS_ON_ORPHAN, MOS_NULL, on_stray) < 0)
 		die("cannot register a callback");
 
-	/* What else would leave it. */
+	/* What else would leave it; echo requests to the public address are the box's to answer. */
 	memset(&filter, 0, sizeof(filter));
-	snprintf(other, sizeof(other), "ip and not tcp and src net %s and not dst net %s",
-		 private_net, private_net);
+	snprintf(other, sizeof(other),
+		 "ip and not tcp and src net %s and not dst net %s and not dst host %s",
+		 private_net, private_net, inet_ntoa((struct in_addr){public_ip}));
 	filter.raw_pkt_filter = other;
 	sock = make_socket(core->mctx, MOS_SOCK_MONITOR_RAW, &filter);
 	if (mtcp_register_callback(core->mctx, sock, MOS_ON_PKT_IN, MOS_NULL, on_stray) < 0)

@@ -15,25 +15,33 @@ const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
 
 /// `examples/NAME/NAME.c`.
-pub fn program(name: &'static str) -> PathBuf {
+fn program(name: &'static str) -> PathBuf {
     let out = scratch("programs").join(name);
     let source = root().join(format!("examples/{name}/{name}.c"));
     compile(&source, &out, &["-Wextra", "-Werror"]);
     out
 }
 
-fn nat() -> &'static Path {
+/// The program.
+pub fn nat() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| program("nat"))
 }
 
-fn firewall() -> &'static Path {
+/// The program.
+pub fn firewall() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| program("simple_firewall"))
 }
 
+/// The program.
+pub fn midstat() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| program("midstat"))
+}
+
 /// An empty directory of the test's own.
-fn fresh(name: &str) -> PathBuf {
+pub fn fresh(name: &str) -> PathBuf {
     let dir = scratch(name);
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).expect("a directory");

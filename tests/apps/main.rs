@@ -5,4 +5,8 @@ mod harness;
 #[path = "../conformance/packets.rs"]
 mod packets;
 
+#[path = "../netns/mod.rs"]
+mod netns;
+
 mod captures;
+mod live;
