@@ -62,22 +62,27 @@ impl Kind {
 
     /// The block that gives DPDK its ports over these interfaces.
     fn eal(self, interfaces: &[&str]) -> String {
-        let (memory, driver, options) = match self {
-            Kind::Pcap => return String::new(),
-            #[cfg(feature = "dpdk")]
-            Kind::AfPacket => ("--no-huge -m 128 --no-shconf", "net_af_packet", ",framecnt=8192"),
-            #[cfg(feature = "dpdk")]
-            Kind::HugePages => ("--in-memory", "net_af_packet", ",framecnt=8192"),
-            #[cfg(feature = "dpdk")]
-            Kind::AfXdp => ("--no-huge -m 128 --no-shconf", "net_af_xdp", ""),
-            #[cfg(feature = "dpdk")]
-            Kind::Tap => ("--no-huge -m 128 --no-shconf", "net_tap", ""),
-        };
-        #[allow(unreachable_code, reason = "there are other kinds with DPDK only")]
-        let vdevs =
-            interfaces.iter().enumerate().map(|(n, i)| format!(" --vdev={driver}{n},iface={i}{options}"));
-        let vdevs: String = vdevs.collect();
+        let Some((memory, driver, options)) = self.driver() else { return String::new() };
+        let vdev = |(n, i): (usize, &&str)| format!(" --vdev={driver}{n},iface={i}{options}");
+        let vdevs: String = interfaces.iter().enumerate().map(vdev).collect();
         format!("\tdpdk {{\n\t\teal = \"{memory} --no-pci --no-telemetry{vdevs}\"\n\t}}\n")
+    }
+
+    /// EAL's memory, the driver, and its options.
+    fn driver(self) -> Option<(&'static str, &'static str, &'static str)> {
+        #[cfg(feature = "dpdk")]
+        const SMALL: &str = "--no-huge -m 128 --no-shconf";
+        match self {
+            Kind::Pcap => None,
+            #[cfg(feature = "dpdk")]
+            Kind::AfPacket => Some((SMALL, "net_af_packet", ",framecnt=8192")),
+            #[cfg(feature = "dpdk")]
+            Kind::HugePages => Some(("--in-memory", "net_af_packet", ",framecnt=8192")),
+            #[cfg(feature = "dpdk")]
+            Kind::AfXdp => Some((SMALL, "net_af_xdp", "")),
+            #[cfg(feature = "dpdk")]
+            Kind::Tap => Some((SMALL, "net_tap", "")),
+        }
     }
 }
 
@@ -124,6 +129,7 @@ pub fn start(net: &Net, test: &str, conf: &str, args: &[&str]) -> Running {
 }
 
 /// As [`start`]; what the program said when it does not begin to receive.
+#[cfg(feature = "dpdk")]
 pub fn try_start(net: &Net, test: &str, conf: &str, args: &[&str]) -> Result<Running, String> {
     let mut running = launch(net, test, conf, args);
     let mut line = String::new();
