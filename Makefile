@@ -63,6 +63,6 @@ deps:
 
 clean:
 	$(CARGO) clean
-	$(MAKE) -C examples/midstat clean
+	for example in midstat epserver epwget; do $(MAKE) -C examples/$$example clean; done
 
 .PHONY: all build demo test soak bench install compat-tree lint deps clean

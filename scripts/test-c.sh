@@ -112,7 +112,7 @@ check "all functions link, from C++" builds_and_runs g++ $warn -Wno-cast-functio
 # ---- configuration ----
 
 check "config.c builds" gcc $warn tests/c/config.c -o "$work/config" -L"$libdir" -lmos
-for conf in config/*.conf examples/midstat/mos.conf; do
+for conf in config/*.conf examples/*/mos.conf; do
 	check "$conf is accepted without a warning" env MOS_NETDEV=tests/data/demo.pcap \
 		bash -c '"$1" "$2" 2>&1 | { ! grep .; }' - "$work/config" "$conf"
 done
@@ -201,6 +201,14 @@ check "midstat ends with a summary at SIGINT" prints "Packets received, by kind"
 check "midstat counts the same on two cores" \
 	prints "0 connections open, 16 ended; 592 packets, 377002 bytes" \
 	env MOS_NETDEV="tests/data/demo.pcap 0x3" "${midstat[@]}"
+
+# ---- the other applications ----
+
+for name in epserver epwget; do
+	cp -r "examples/$name" "$work/$name"
+	rm -f "$work/$name/$name"
+	check "$name builds" make -C "$work/$name" TOP="$PWD" LIBDIR="$libdir"
+done
 
 echo
 echo "$passed passed, $failed failed"

@@ -23,6 +23,7 @@
 
 #include <mtcp_api.h>
 #include <mtcp_epoll.h>
+#include <mos_ext.h>
 
 #define MAX_CORES   64
 #define MAX_REQUEST 8192        /* longest request head, in bytes */
@@ -239,12 +240,14 @@ struct reply {
 	const char *body;
 	size_t body_len;
 	size_t written;         /* of both */
+	int status;
 	bool keep;
 };
 
 /* By socket id: ids are small and dense. Memory only for what a connection leaves undone. */
 struct connection {
 	bool open;
+	bool draining;          /* answered for good; what still comes is not looked at */
 	char *held;             /* what was read and not answered yet, at most MAX_REQUEST */
 	size_t held_len;
 	struct reply *reply;
@@ -331,6 +334,7 @@ static void answer(struct core *core, struct request *r, struct reply *reply)
 	reply->body_len = r->head ? 0 : length;
 	reply->written = 0;
 	reply->keep = r->keep;
+	reply->status = r->status;
 	reply->head_len = snprintf(reply->head, sizeof(reply->head),
 		"HTTP/1.1 %d %s\r\nDate: %s\r\nServer: epserver\r\nContent-Type: %s\r\n"
 		"Content-Length: %zu\r\nConnection: %s\r\n\r\n",
@@ -379,6 +383,20 @@ static bool hold(struct connection *c, const char *rest, size_t len)
 	return true;
 }
 
+/*
+ * Closes our direction and reads on: a connection closed with bytes unread is reset, and the reset
+ * may overtake the answer that says why (RFC 9112 9.6).
+ */
+static bool drain(struct core *core, int sock)
+{
+	struct connection *c = &core->connections[sock];
+
+	c->draining = true;
+	hold(c, NULL, 0);
+	watch(core, MOS_EPOLL_CTL_MOD, sock, MOS_EPOLLIN);
+	return mtcp_shutdown(core->mctx, sock, SHUT_WR) == 0;
+}
+
 /* Answers the whole requests in `bytes`, and keeps the rest. False: the connection is to be closed. */
 static bool serve(struct core *core, int sock, char *bytes, size_t len)
 {
@@ -407,7 +425,7 @@ static bool serve(struct core *core, int sock, char *bytes, size_t len)
 		if ((done = write_reply(core, sock, &reply)) < 0)
 			return false;
 		if (done && !reply.keep)
-			return false;
+			return request.status >= 400 && drain(core, sock);
 		if (!done) {
 			if (!(c->reply = malloc(sizeof(reply))))
 				return false;
@@ -425,6 +443,12 @@ static void readable(struct core *core, int sock)
 	size_t held = c->held_len;
 	ssize_t n;
 
+	if (c->draining) {
+		n = mtcp_read(core->mctx, sock, core->request, MAX_REQUEST);
+		if (n == 0 || (n < 0 && errno != EAGAIN))
+			hang_up(core, sock);
+		return;
+	}
 	memcpy(core->request, c->held ? c->held : "", held);
 	/* There is room: a full buffer without a request in it was answered with 431. */
 	n = mtcp_read(core->mctx, sock, core->request + held, MAX_REQUEST - held);
@@ -439,7 +463,7 @@ static void readable(struct core *core, int sock)
 static void writable(struct core *core, int sock)
 {
 	struct connection *c = &core->connections[sock];
-	bool keep;
+	bool keep, refused;
 	int done;
 
 	if (!c->reply)
@@ -448,9 +472,12 @@ static void writable(struct core *core, int sock)
 	if (done == 0)
 		return;
 	keep = done > 0 && c->reply->keep;
+	refused = done > 0 && !keep && c->reply->status >= 400;
 	free(c->reply);
 	c->reply = NULL;
-	if (keep) {
+	if (refused) {
+		keep = drain(core, sock);
+	} else if (keep) {
 		size_t held = c->held_len;
 
 		watch(core, MOS_EPOLL_CTL_MOD, sock, MOS_EPOLLIN);

@@ -440,6 +440,14 @@ static void readable(struct core *core, int sock)
 
 /* ---- cores ---------------------------------------------------------------------------- */
 
+/* Time is up: a request that has not been asked is not asked any more. */
+static void give_up_connecting(struct core *core)
+{
+	for (int sock = 0; sock < core->num_connections && core->open > 0; sock++)
+		if (core->connections[sock].stage == CONNECTING)
+			hang_up(core, sock);
+}
+
 static void *run(void *arg)
 {
 	struct core *core = arg;
@@ -467,8 +475,11 @@ static void *run(void *arg)
 		n = mtcp_epoll_wait(core->mctx, core->epoll, events, MAX_EVENTS, 20);
 		if (n < 0)
 			break;
-		if (stop_ns > 0 && now_ns() > stop_ns + 2000000000ull)
-			break;          /* what is still open has had two more seconds */
+		if (stop_ns > 0 && now_ns() > stop_ns) {
+			give_up_connecting(core);
+			if (now_ns() > stop_ns + 2000000000ull)
+				break;  /* requests on their way have had two more seconds */
+		}
 		for (int i = 0; i < n; i++) {
 			int sock = events[i].data.sock;
 			struct connection *c = &core->connections[sock];
@@ -548,6 +559,8 @@ static int print_summary(double took)
 	int open;
 
 	sum_up(&sum, &open);
+	if (seconds > 0 && took > seconds)
+		took = seconds;         /* the rest was for what was on its way */
 	printf("%" PRIu64 " requests done, %" PRIu64 " failed, over %" PRIu64 " connections in %.3f s\n",
 	       sum.done, failures(&sum), sum.connections, took);
 	if (failures(&sum) > 0)
