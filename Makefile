@@ -63,6 +63,6 @@ deps:
 
 clean:
 	$(CARGO) clean
-	for example in midstat epserver epwget; do $(MAKE) -C examples/$$example clean; done
+	for app in midstat nat simple_firewall epserver epwget; do $(MAKE) -C examples/$$app clean; done
 
 .PHONY: all build demo test soak bench install compat-tree lint deps clean
