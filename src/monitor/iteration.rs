@@ -1,5 +1,6 @@
 //! One loop iteration (monitor.md §2.1): packets, timers, expiry, NEW_DATA — in that order.
 
+use super::plain::Taken;
 use super::process::Fate;
 use super::state::Monitor;
 use crate::flow::token::Token;
@@ -31,9 +32,13 @@ impl Monitor {
             let st = self.state(t);
             st.stats.rx_packets += 1;
             st.stats.rx_bytes += st.batch[at].cap_len as u64;
-            let fate = if self.plain(t, at) { Fate::Forward } else { self.inspect(t, at) };
+            let taken = self.plain(t, at);
+            let fate = if taken == Taken::No { self.inspect(t, at) } else { Fate::Forward };
             forward::packet(self.state(t), at, fate, self.settings.forward);
-            self.finish_packet(t);
+            // Forwarding may have completed its checksum.
+            if taken != Taken::Silently || self.settings.forward {
+                self.finish_packet(t);
+            }
         }
         let st = self.state(t);
         st.batch.clear();
