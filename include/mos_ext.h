@@ -22,7 +22,7 @@ struct mos_stats {
 	uint64_t rx_packets;            /* frames received */
 	uint64_t rx_bytes;              /* their bytes, as captured */
 
-	/* Inspection: what a received packet was taken for. */
+	/* Inspection: what a received packet was taken for. One more at the end: in_fault. */
 	uint64_t in_flow;               /* belongs to a monitored flow */
 	uint64_t in_orphan;             /* TCP of no known flow */
 	uint64_t in_non_tcp;            /* IPv4, but not TCP */
@@ -37,7 +37,8 @@ struct mos_stats {
 	uint64_t in_malformed_tcp_checksum; /* wrong TCP checksum */
 	uint64_t in_unmonitored;        /* nobody monitors, or its monitors have stopped */
 
-	/* Fate: what became of a received packet. */
+	/* Fate: what became of a received packet. More at the end: drop_fault,
+	   drop_unresolved, drop_too_long, waiting. */
 	uint64_t fwd_packets;           /* forwarded */
 	uint64_t consumed;              /* taken by the stack itself (own address, ARP) */
 	uint64_t drop_config;           /* forwarding is off in the configuration */
@@ -67,14 +68,35 @@ struct mos_stats {
 	uint64_t bytes_missing;         /* acknowledged by the receiver but never seen */
 	uint64_t bytes_out_of_window;   /* payload beyond the receiver's window: not kept */
 
-	/* Callbacks made, by built-in event: [i] is event 1 << i, over all sockets and hooks.
-	   Callbacks of user events count for the built-in event these descend from. */
+	/* Events delivered, by built-in event: [i] counts how often event 1 << i reached a
+	   socket that has a callback for it or for a user event below it, at each hook. Filters
+	   of user events may then have let none or several of the callbacks run. */
 	uint64_t events[MOS_NUM_EVENTS];
 
 	uint64_t truncated_packets;     /* captured shorter than on the wire */
 	uint64_t capture_skipped;       /* records of a capture file that were no packets */
 	uint64_t no_memory;             /* allocations refused (system or memory_limit) */
 	uint64_t callback_panics;       /* faults inside the library that were contained */
+
+	uint64_t sent_lost;             /* packets the stack made that could not be sent; not in sent_packets */
+
+	/* Live devices, what they say of themselves; not in rx_packets. Brought up to date once a second. */
+	uint64_t rx_missed;             /* frames that found the receive ring full */
+	uint64_t rx_no_buffer;          /* frames for which there was no buffer */
+	uint64_t rx_errors;             /* frames received damaged */
+	uint64_t resteered;             /* frames handed over to their flow's own core, which counts them */
+	uint64_t resteer_lost;          /* frames that found that core's queue full */
+
+	/* More of inspection. */
+	uint64_t in_fault;              /* not finished: no memory, or a fault was contained */
+
+	/* More of fate. */
+	uint64_t drop_fault;            /* a fault was contained */
+	uint64_t drop_unresolved;       /* the next hop does not answer ARP, or too much waits for it */
+	uint64_t drop_too_long;         /* longer than the output device takes */
+	uint64_t waiting;               /* held at present, until the next hop answers ARP */
+
+	uint64_t echo_unanswered;       /* of consumed: echo requests beyond the rate limit */
 };
 
 /*

@@ -230,6 +230,8 @@ int mtcp_getsockopt(mctx_t mctx, int sock, int level, int optname, void *optval,
  *   MOS_CLIBUF, MOS_SVRBUF          bytes of reassembly for that side; 0 turns it off
  *   MOS_CLIOVERLAP, MOS_SVROVERLAP  MOS_OVERLAP_POLICY_FIRST or _LAST
  *   MOS_STOP_MON                    MOS_SIDE_CLI, _SVR or _BOTH: no further events there
+ * From another thread than a callback's, options of one flow wait until the core is between
+ * two rounds; those of listeners do not wait for callbacks.
  * At SOL_SOCKET and IPPROTO_TCP: the common options of end hosts.
  */
 int mtcp_setsockopt(mctx_t mctx, int sock, int level, int optname, const void *optval,

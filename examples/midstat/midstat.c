@@ -465,6 +465,7 @@ static void print_summary(const struct mos_stats *s)
 		{"bytes received", s->rx_bytes},
 		{"packets forwarded", s->fwd_packets},
 		{"bytes forwarded", s->fwd_bytes},
+		{"packets made here", s->sent_packets},
 		{"packets captured incompletely", s->truncated_packets},
 		{"capture records skipped", s->capture_skipped},
 	};
@@ -491,6 +492,7 @@ static void print_summary(const struct mos_stats *s)
 		{"malformed: IP checksum", s->in_malformed_ip_checksum},
 		{"malformed: TCP length", s->in_malformed_tcp_len},
 		{"malformed: TCP checksum", s->in_malformed_tcp_checksum},
+		{"not inspected: no memory, fault", s->in_fault},
 	};
 	const struct count events[] = {
 		{"packet", s->events[0]},
@@ -510,6 +512,10 @@ static void print_summary(const struct mos_stats *s)
 		{"malformed", s->drop_malformed},
 		{"output device full", s->drop_tx_full},
 		{"out of memory", s->drop_no_memory},
+		{"next hop does not answer", s->drop_unresolved},
+		{"still waiting for the next hop", s->waiting},
+		{"too long for the output device", s->drop_too_long},
+		{"fault inside the library", s->drop_fault},
 	};
 
 	PRINT_COUNTS("Traffic", traffic);

@@ -38,7 +38,10 @@ impl Ctx<'_> {
     pub fn set_data<T: Send + 'static>(&mut self, value: T) -> bool {
         let Some(uctx) = self.uctx() else { return false };
         let state = self.monitor.state(self.token);
-        let (place, old) = state.natives.keep(uctx, Box::new(value));
+        let Ok((place, old)) = state.natives.keep(uctx, Box::new(value)) else {
+            state.stats.no_memory += 1;
+            return false;
+        };
         if let Some(socket) = state.sockets.get_mut(self.call.sock) {
             socket.uctx = place;
         }
@@ -97,14 +100,15 @@ impl Ctx<'_> {
         let mut kept: Box<T> = match natives.take_kept(uctx)?.downcast() {
             Ok(kept) => kept,
             Err(other) => {
-                natives.keep(uctx, other);
+                // Its place is still the socket's.
+                let _ = natives.keep(uctx, other);
                 return None;
             }
         };
         let result = work(&mut kept, self);
         let natives = &mut self.monitor.state(self.token).natives;
         if natives.kept(uctx).is_none() {
-            natives.keep(uctx, kept);
+            let _ = natives.keep(uctx, kept);
         }
         Some(result)
     }

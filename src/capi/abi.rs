@@ -275,7 +275,7 @@ pub struct MosStats {
     pub bytes_missing: u64,
     /// Payload beyond the receiver's window: not kept.
     pub bytes_out_of_window: u64,
-    /// Callbacks made, by built-in event: `[i]` is event `1 << i`, user events under the one they descend from.
+    /// Events delivered: `[i]` counts how often event `1 << i` reached a socket with a callback for it or below it.
     pub events: [u64; MOS_NUM_EVENTS],
     /// Captured shorter than on the wire.
     pub truncated_packets: u64,
@@ -285,6 +285,30 @@ pub struct MosStats {
     pub no_memory: u64,
     /// Faults inside the library that were contained.
     pub callback_panics: u64,
+    /// Packets made here that could not be sent; not in `sent_packets`.
+    pub sent_lost: u64,
+    /// Live devices: frames that found the receive ring full.
+    pub rx_missed: u64,
+    /// Live devices: frames for which there was no buffer.
+    pub rx_no_buffer: u64,
+    /// Live devices: frames received damaged.
+    pub rx_errors: u64,
+    /// Frames handed over to their flow's own core, which counts them.
+    pub resteered: u64,
+    /// Frames that found that core's queue full.
+    pub resteer_lost: u64,
+    /// Inspection: not finished, for lack of memory or because a fault was contained.
+    pub in_fault: u64,
+    /// Fate: a fault was contained.
+    pub drop_fault: u64,
+    /// Fate: the next hop does not answer ARP, or too much waits for it.
+    pub drop_unresolved: u64,
+    /// Fate: longer than the output device takes.
+    pub drop_too_long: u64,
+    /// Fate: held at present, until the next hop answers ARP.
+    pub waiting: u64,
+    /// Of consumed: echo requests beyond the rate limit.
+    pub echo_unanswered: u64,
 }
 
 /// Most `application` blocks.
@@ -548,7 +572,7 @@ mod tests {
             Callback, 8, 8;
             Filter, 8, 8;
             SigHandler, 8, 8;
-            MosStats, 416, 8;
+            MosStats, 512, 8;
         }
     }
 
@@ -623,6 +647,11 @@ mod tests {
             MosStats, events, 288;
             MosStats, truncated_packets, 384;
             MosStats, callback_panics, 408;
+            MosStats, sent_lost, 416;
+            MosStats, resteer_lost, 456;
+            MosStats, in_fault, 464;
+            MosStats, waiting, 496;
+            MosStats, echo_unanswered, 504;
         }
         assert_eq!(PKT_INFO_LEN, 40);
     }

@@ -18,6 +18,7 @@ mod stream;
 mod util;
 
 use crate::monitor::{Errno, Result};
+use crate::runtime::{cancel, enter};
 use abi::Mctx;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -40,6 +41,8 @@ pub(crate) use entry;
 /// Runs an entry's body: errors become errno and `fail`, and so does a panic.
 pub(crate) fn guard<R>(fail: R, body: impl FnOnce() -> Result<R>) -> R {
     static ONCE: Once = Once::new();
+    // A thread that runs a core's rounds has it off anyway.
+    let _whole = (!enter::in_round()).then(cancel::Off::here);
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => value,
         Ok(Err(errno)) => {

@@ -135,7 +135,7 @@ entry! {
             match c.monitor.send_packet(t, id, &send) {
                 // 0 all the same, as ever (K10): nothing is sent, and it is counted.
                 Err(Errno(libc::ENETUNREACH | libc::EMSGSIZE)) => {
-                    c.monitor.state(t).stats.drop_tx += 1;
+                    c.monitor.state(t).stats.sent_lost += 1;
                     Ok(0)
                 }
                 sent => sent.map(|()| 0),

@@ -39,7 +39,8 @@ impl Flow {
     pub const BUSY: u16 = 1 << 1;
     /// The flow is to end when its packet has been processed, without END callbacks.
     pub const SILENT_END: u16 = 1 << 2;
-    /// The server side is keyed by its own, edited tuple: a second table entry exists.
+    /// The server side has a tuple of its own, edited one: a second table entry, unless a newer flow has taken it over. Only the
+    /// client's packets are found under `key`.
     pub const ALT_KEY: u16 = 1 << 3;
     /// END callbacks are running or have run.
     pub const ENDING: u16 = 1 << 4;
@@ -47,6 +48,8 @@ impl Flow {
     pub const SVR_DUE_FIRST: u16 = 1 << 5;
     /// Picked up in the middle (X3).
     pub const MIDSTREAM: u16 = 1 << 6;
+    /// Both ends are to be sent a reset when this packet, or the next, has been processed (D20).
+    pub const RESET_DUE: u16 = 1 << 7;
 
     /// Whether all bits of `flag` are set.
     #[inline]

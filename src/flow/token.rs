@@ -43,6 +43,11 @@ impl<T> TokenCell<T> {
         TokenCell { value: UnsafeCell::new(value) }
     }
 
+    /// The contents, while nobody else can have the cell.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
     /// Lends the contents for as long as the token is not needed elsewhere.
     #[inline]
     #[allow(unsafe_code)]

@@ -7,6 +7,7 @@ pub mod device;
 #[cfg(feature = "dpdk")]
 #[allow(unsafe_code)]
 pub mod dpdk;
+pub mod interface;
 #[allow(unsafe_code)]
 pub mod live;
 #[cfg(test)]

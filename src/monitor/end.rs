@@ -116,8 +116,8 @@ impl Monitor {
             }
             index += 1;
         }
-        // What the callbacks of the end sent: no iteration follows that would.
-        crate::net::forward::outbox(self.state(t));
+        // What the callbacks of the end sent: no iteration follows that would. Nor will an answer come.
+        crate::net::forward::abandon(self.state(t));
     }
 
     /// Ends the flows whose time is over.

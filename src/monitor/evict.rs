@@ -1,14 +1,14 @@
 //! When no socket id is free, a new SYN takes the place of the oldest half-open flow, else of the one idle longest (D13).
 //!
 //! No list is re-ordered per packet: ages are kept only once ids have run out, and an entry whose flow was
-//! active since goes back in line when its turn comes. Exact to a second.
+//! active since goes back in line when its turn comes. Exact to a second, as D13 has it: of flows last active within the same
+//! second of virtual time, any may be the first to go.
 
 use super::state::{Monitor, State};
 use crate::flow::arena::{Arena, Id};
 use crate::flow::record::{CLI, Flow, SVR};
 use crate::flow::token::Token;
 use crate::tcp::state::State as Tcp;
-use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
 /// A flow active within this many milliseconds is never evicted.
@@ -22,8 +22,8 @@ const STALE: usize = 1024;
 pub struct Ages {
     /// Half-open flows in order of creation.
     half_open: VecDeque<Id>,
-    /// All flows by second of virtual time.
-    idle: BTreeMap<u64, VecDeque<Id>>,
+    /// All flows by second of virtual time, ascending.
+    idle: VecDeque<(u64, VecDeque<Id>)>,
     /// Entries in `idle`.
     idle_count: usize,
 }
@@ -38,7 +38,18 @@ impl Ages {
     }
 
     fn put(&mut self, id: Id, seen_ms: u64) {
-        let line = self.idle.entry(seen_ms / 1000).or_default();
+        let second = seen_ms / 1000;
+        let at = match self.idle.binary_search_by_key(&second, |(s, _)| *s) {
+            Ok(at) => at,
+            Err(at) => {
+                if self.idle.try_reserve(1).is_err() {
+                    return;
+                }
+                self.idle.insert(at, (second, VecDeque::new()));
+                at
+            }
+        };
+        let line = &mut self.idle[at].1;
         if line.try_reserve(1).is_ok() {
             line.push_back(id);
             self.idle_count += 1;
@@ -52,11 +63,11 @@ impl Ages {
             self.half_open.retain(|&id| flows.get(id).is_some());
         }
         if self.idle_count > most {
-            self.idle.retain(|_, line| {
+            self.idle.retain_mut(|(_, line)| {
                 line.retain(|&id| flows.get(id).is_some());
                 !line.is_empty()
             });
-            self.idle_count = self.idle.values().map(VecDeque::len).sum();
+            self.idle_count = self.idle.iter().map(|(_, line)| line.len()).sum();
         }
     }
 }
@@ -130,9 +141,10 @@ impl State {
 
     fn idlest(&self, ages: &mut Ages) -> Option<Id> {
         loop {
-            let (&second, line) = ages.idle.iter_mut().next()?;
+            let (second, line) = ages.idle.front_mut()?;
+            let second = *second;
             let Some(id) = line.pop_front() else {
-                ages.idle.remove(&second);
+                ages.idle.pop_front();
                 continue;
             };
             ages.idle_count -= 1;
@@ -167,11 +179,11 @@ mod tests {
             ages.add(id, n);
             ages.sweep(&flows);
             flows.remove(id);
-            let held: usize = ages.idle.values().map(VecDeque::len).sum();
+            let held: usize = ages.idle.iter().map(|(_, line)| line.len()).sum();
             assert_eq!(held, ages.idle_count);
             assert!(held <= STALE + 4 && ages.half_open.len() <= STALE + 4);
         }
         assert_eq!(ages.half_open.front(), Some(&stays));
-        assert_eq!(ages.idle.values().next().and_then(VecDeque::front), Some(&stays));
+        assert_eq!(ages.idle.front().and_then(|(_, line)| line.front()), Some(&stays));
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! One flow is one record under one entry. When the first SYN's SND callbacks changed the tuple (NAT), that entry matches only
 //! the client's packets, and a second one, under the edited tuple, only the server's (decision C).
+//!
+//! Nothing keeps callbacks from giving two flows one tuple, or one that a flow has by itself. The server's packets on it belong to
+//! the newest: a NAT that gives out a port again has done with the flow before, and the server takes the new SYN for the tuple's
+//! connection. The older flow keeps its client's packets, and ends as it would without the server's.
 
 use super::state::State;
 use crate::flow::arena::{Arena, Id};
@@ -33,7 +37,8 @@ impl State {
     pub(super) fn hinted(&self, prep: &Prepared) -> Option<(Id, usize)> {
         let (key, forward) = prep.key();
         let flow = self.flows.at(prep.hint)?;
-        if flow.key != key || flow.has(Flow::ALT_KEY) {
+        if flow.key != key || flow.flags & (Flow::ALT_KEY | Flow::RESET_DUE) != 0 {
+            // Found the long way, and never taken for a common packet.
             return None;
         }
         let from = if forward != flow.has(Flow::REVERSED) { CLI } else { SVR };
@@ -83,6 +88,7 @@ impl State {
             return;
         }
         let hash = self.hasher.short(&key);
+        self.give_up_tuple(hash, &key, forward);
         if self.alternate.try_reserve(1).is_err() {
             self.stats.no_memory += 1;
             return;
@@ -97,5 +103,28 @@ impl State {
         if let Some(flow) = self.flows.get_mut(id) {
             flow.set(Flow::ALT_KEY);
         }
+    }
+
+    /// A new flow has the tuple `key` on the server's side: a flow that had it gets no more of the server's packets.
+    pub(super) fn give_up_tuple(&mut self, hash: u64, key: &ShortKey, client_forward: bool) {
+        let older = self.table.find(hash, |value| {
+            let index = value & !ALT;
+            if value & ALT != 0 {
+                return self.alternate.get(&index).is_some_and(|(k, f)| k == key && *f == client_forward);
+            }
+            self.flows.at(index).is_some_and(|f| {
+                f.key == *key && f.has(Flow::REVERSED) != client_forward && !f.has(Flow::ALT_KEY)
+            })
+        });
+        let Some(value) = older else { return };
+        let index = value & !ALT;
+        if value & ALT != 0 {
+            self.table.remove(hash, value);
+            self.alternate.remove(&index);
+        } else if let Some(flow) = self.flows.id_of(index).and_then(|id| self.flows.get_mut(id)) {
+            // Without a second entry: only its client's packets are its own.
+            flow.set(Flow::ALT_KEY);
+        }
+        log::debug!("two flows have the same tuple after edits: the server's packets go to the newer one");
     }
 }

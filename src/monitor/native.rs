@@ -177,18 +177,24 @@ impl Natives {
     }
 
     /// Keeps something under a socket's `uctx` (0: none yet); the new `uctx` and what was there before.
-    pub fn keep(&mut self, uctx: usize, value: Kept) -> (usize, Option<Kept>) {
+    ///
+    /// # Errors
+    /// Out of memory: the value comes back.
+    pub fn keep(&mut self, uctx: usize, value: Kept) -> std::result::Result<(usize, Option<Kept>), Kept> {
         if let Some(slot) = uctx.checked_sub(1).and_then(|at| self.kept.get_mut(at)) {
-            return (uctx, slot.replace(value));
+            return Ok((uctx, slot.replace(value)));
         }
         if let Some(at) = self.kept_free.pop() {
             self.kept[at as usize] = Some(value);
-            return (at as usize + 1, None);
+            return Ok((at as usize + 1, None));
+        }
+        // Room to free every place without allocating.
+        let free = self.kept.len() + 1 - self.kept_free.len();
+        if self.kept.try_reserve(1).is_err() || self.kept_free.try_reserve(free).is_err() {
+            return Err(value);
         }
         self.kept.push(Some(value));
-        // Room to free every place without allocating.
-        self.kept_free.reserve(self.kept.len() - self.kept_free.len());
-        (self.kept.len(), None)
+        Ok((self.kept.len(), None))
     }
 
     /// A socket's flow has ended.

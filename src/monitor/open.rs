@@ -72,6 +72,9 @@ impl Monitor {
         for &l in listeners {
             flow.interest |= st.sets.get(st.views[l].set).map_or(0, |s| s.interest);
         }
+        if !st.alternate.is_empty() {
+            st.give_up_tuple(hash, &key, forward == (from == CLI));
+        }
         let room = st.flows.insert(flow).ok().and_then(|id| {
             let State { table, flows, hasher, alternate, .. } = st;
             let rehash = |value: u32| hash_of(flows, alternate, hasher, value);
@@ -117,6 +120,7 @@ impl Monitor {
             st.arm(id, st.now_ms + timeout as u64, &self.settings);
         }
         st.note_age(id);
+        st.note_stations(at);
         st.stats.flows_created += 1;
         st.stats.flows_now += 1;
         st.stats.flows_peak = st.stats.flows_peak.max(st.stats.flows_now);
@@ -131,6 +135,17 @@ impl State {
             l.kind == Kind::Stream && l.syn.as_ref().is_none_or(|f| self.stream_filter_matches(f))
         };
         self.views.iter().enumerate().filter(|(_, l)| wants(l)).map(|(n, _)| n).collect()
+    }
+
+    /// Remembers which hardware addresses a flow's packets carry, where they are passed on as they are (D16).
+    fn note_stations(&mut self, at: usize) {
+        let prep = &self.prepared[at];
+        if self.io.mate(self.batch[at].dev).is_some()
+            && let Some(macs) = self.io.frame(&self.batch[at]).first_chunk::<12>()
+        {
+            let (key, forward) = prep.key();
+            self.stations.note(key.addresses(), forward, *macs);
+        }
     }
 
     /// Starts a flow in the middle (X3): both sides exist at once. The events that tell of it.

@@ -164,7 +164,7 @@ impl State {
     }
 
     /// Moves the packet's bytes to where they can be edited.
-    fn edit_buffer(&mut self) -> Result<()> {
+    pub(crate) fn edit_buffer(&mut self) -> Result<()> {
         if self.cur.edited {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use super::state::{Monitor, State};
 use crate::flow::arena::Id;
 use crate::flow::record::{CLI, Flow, SVR};
 use crate::flow::token::Token;
+use crate::net::input;
 use crate::net::prepare::Sum;
 use crate::tcp::machine::{self, ACK, FIN, RST, SYN, Segment, Verdict};
 use crate::tcp::side::{NO_COLD, Side};
@@ -33,6 +34,10 @@ impl Monitor {
         match prep.parsed.class {
             Class::Tcp | Class::OtherIpv4 | Class::Fragment => {}
             Class::NonIpv4 => {
+                if st.host.local.has_own() && input::frame(st, at) {
+                    st.stats.in_local += 1;
+                    return Fate::Consume;
+                }
                 st.stats.in_non_ip += 1;
                 return if st.has_stream { Fate::Forward } else { Fate::Consume };
             }
@@ -52,6 +57,11 @@ impl Monitor {
             if self.state(t).cur.edited {
                 crate::net::prepare::again(self.state(t), self.settings.verify);
             }
+        }
+        let st = self.state(t);
+        if st.prepared[at].parsed.class != Class::Tcp && st.host.local.has_own() && input::datagram(st, at) {
+            st.stats.in_local += 1;
+            return Fate::Consume;
         }
         self.inspect_ipv4(t, at)
     }
@@ -201,6 +211,9 @@ impl Monitor {
         let st = self.state(t);
         let Some(flow) = st.flows.get_mut(id) else { return };
         if flow.has(Flow::SILENT_END) {
+            if flow.has(Flow::RESET_DUE) {
+                st.send_resets(id);
+            }
             return self.end_flow(t, id, to, true);
         }
         if !flow.sides[SVR].has(Side::ATTACHED) {
@@ -227,6 +240,9 @@ impl Monitor {
         flow.clear(Flow::BUSY);
         // The end itself comes after forwarding.
         st.cur.ends = flow.is_over(self.settings.time_wait_ms == 0);
+        if flow.has(Flow::RESET_DUE) {
+            st.send_resets(id);
+        }
     }
 
     /// The packet as the SND callbacks left it.

@@ -21,7 +21,9 @@ use crate::flow::token::{Token, TokenCell};
 use crate::flow::wheel::Wheel;
 use crate::io::replay::RxFrame;
 use crate::io::source::Source;
+use crate::net::host::Host;
 use crate::net::prepare::Prepared;
+use crate::net::stations::Stations;
 use crate::tcp::store::Pool;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
@@ -105,6 +107,8 @@ pub struct State {
     pub now_ms: u64,
     /// Packets received together.
     pub batch: Vec<RxFrame>,
+    /// Packets received before these.
+    pub received_before: u64,
     /// Their parsed headers.
     pub prepared: Vec<Prepared>,
     /// The packet in process.
@@ -113,8 +117,10 @@ pub struct State {
     pub edit: Vec<u8>,
     /// What `mtcp_getlastpkt` hands out.
     pub copy: Vec<u8>,
-    /// Frames to send when the iteration ends: output device and bytes.
-    pub outbox: Vec<(u8, Vec<u8>)>,
+    /// Own addresses, routes, neighbours, and frames to send when the iteration ends.
+    pub host: Host,
+    /// Hardware addresses between pairs of hosts.
+    pub stations: Stations,
     /// Flows.
     pub flows: Arena<Flow>,
     /// Tuples to flows.
@@ -186,11 +192,13 @@ impl Monitor {
                 now_ns: 0,
                 now_ms: 0,
                 batch: Vec::new(),
+                received_before: 0,
                 prepared: Vec::new(),
                 cur: Current::default(),
                 edit: Vec::new(),
                 copy: Vec::new(),
-                outbox: Vec::new(),
+                host: Host::default(),
+                stations: Stations::default(),
                 flows: Arena::new(),
                 table: Table::new(),
                 hasher,

@@ -75,7 +75,7 @@ pub struct Stats {
     pub missing_bytes: u64,
     /// Payload bytes refused: beyond the window or the buffer (D6, D8).
     pub refused_bytes: u64,
-    /// Callbacks made, by built-in event number.
+    /// Built-in events, by number, that reached a socket with a callback for them or below them.
     pub events: [u64; super::event::BUILTINS],
     /// Frames cut by the capture's snap length.
     pub truncated: u64,
@@ -85,6 +85,18 @@ pub struct Stats {
     pub no_memory: u64,
     /// Panics caught in a round.
     pub panics: u64,
+    /// Inspection: not finished, for lack of memory or because a fault was contained.
+    pub in_fault: u64,
+    /// Fate: dropped, a fault was contained.
+    pub drop_fault: u64,
+    /// Fate: dropped, the next hop does not answer ARP, or too many wait for it.
+    pub drop_unresolved: u64,
+    /// Fate: dropped, longer than the output takes.
+    pub drop_too_long: u64,
+    /// Fate: waiting for the next hop's hardware address now.
+    pub waiting: u64,
+    /// Of `consumed`: echo requests left unanswered by the rate limit.
+    pub echo_limited: u64,
     /// Packets made here that could not be sent; not among `sent_packets`.
     pub sent_lost: u64,
     /// Live devices: frames that came when the receive ring was full.
@@ -97,4 +109,55 @@ pub struct Stats {
     pub resteered: u64,
     /// Frames that found their core's ring full.
     pub resteer_lost: u64,
+}
+
+impl Stats {
+    /// What inspection made of a packet since `before` is counted elsewhere.
+    pub fn take_back_inspection(&mut self, before: &Stats) {
+        self.in_flow = before.in_flow;
+        self.in_orphan = before.in_orphan;
+        self.in_unmonitored = before.in_unmonitored;
+        self.in_non_tcp = before.in_non_tcp;
+        self.in_fragment = before.in_fragment;
+    }
+
+    /// Sum over what inspection made of packets: always `rx_packets`.
+    pub fn inspected(&self) -> u64 {
+        self.in_flow
+            + self.in_orphan
+            + self.in_non_tcp
+            + self.in_non_ip
+            + self.in_fragment
+            + self.in_local
+            + self.bad_eth
+            + self.bad_ip_len
+            + self.bad_ip_version
+            + self.bad_ip_checksum
+            + self.bad_tcp_len
+            + self.bad_tcp_checksum
+            + self.in_unmonitored
+            + self.in_fault
+    }
+
+    /// Sum over what became of packets: always `rx_packets`.
+    pub fn fates(&self) -> u64 {
+        self.forwarded
+            + self.consumed
+            + self.drop_config
+            + self.drop_callback
+            + self.drop_no_route
+            + self.drop_malformed
+            + self.drop_tx
+            + self.drop_memory
+            + self.drop_fault
+            + self.drop_unresolved
+            + self.drop_too_long
+            + self.waiting
+    }
+
+    /// After a fault: counts what it kept from being counted.
+    pub fn settle_fault(&mut self) {
+        self.in_fault += self.rx_packets.saturating_sub(self.inspected());
+        self.drop_fault += self.rx_packets.saturating_sub(self.fates());
+    }
 }

@@ -7,7 +7,7 @@ use super::state::Monitor;
 use super::{Errno, Result};
 use crate::flow::token::Token;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
 use std::sync::atomic::Ordering;
 
 /// A re-armed timer fires at most this often in one jump of virtual time (design E).
@@ -21,14 +21,44 @@ struct Timer {
     fired: u32,
 }
 
+/// A timer and when it is due: by expiry in µs, equal ones in reverse order of registration.
+#[derive(Clone, Copy, Debug)]
+struct Armed {
+    due: (u64, Reverse<u64>),
+    timer: Timer,
+}
+
+impl PartialEq for Armed {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Armed {}
+
+impl PartialOrd for Armed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Armed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // A heap's first is its greatest: the one due next.
+        other.due.cmp(&self.due)
+    }
+}
+
 /// Timers that have not fired.
 #[derive(Debug, Default)]
 pub struct Timers {
-    /// By expiry in µs; equal ones in reverse order of registration.
-    armed: BTreeMap<(u64, Reverse<u64>), Timer>,
-    /// Set before the clock started: delays in µs.
+    /// Always with room for all that wait.
+    armed: BinaryHeap<Armed>,
+    /// Set before the clock started (delays in µs), or while others fire (times in µs): not yet among the armed ones.
     waiting: Vec<(u64, Timer)>,
     count: u64,
+    /// While timers fire, those set meanwhile wait for the next iteration.
+    firing: bool,
     /// The firing timer's `fired`, while its callback runs in a jump.
     chain: Option<(u32, u64)>,
 }
@@ -36,7 +66,7 @@ pub struct Timers {
 impl Timers {
     /// Virtual milliseconds at which the next timer is due (rounded up).
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.armed.first_key_value().map(|(k, _)| k.0.div_ceil(1000))
+        self.armed.peek().map(|next| next.due.0.div_ceil(1000))
     }
 
     /// Whether no timer is set.
@@ -46,7 +76,25 @@ impl Timers {
 
     fn arm(&mut self, expiry_us: u64, timer: Timer) {
         self.count += 1;
-        self.armed.insert((expiry_us, Reverse(self.count)), timer);
+        self.armed.push(Armed { due: (expiry_us, Reverse(self.count)), timer });
+    }
+
+    /// Keeps a timer aside, with room to arm it later.
+    fn wait(&mut self, time_us: u64, timer: Timer) -> Result<()> {
+        let enough =
+            self.waiting.try_reserve(1).and_then(|()| self.armed.try_reserve(self.waiting.len() + 1));
+        enough.map_err(|_| Errno(libc::ENOMEM))?;
+        self.waiting.push((time_us, timer));
+        Ok(())
+    }
+
+    /// Arms those that waited, `from_us` later than they say.
+    fn arm_waiting(&mut self, from_us: u64) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for (time, timer) in waiting.drain(..) {
+            self.arm(time.saturating_add(from_us), timer);
+        }
+        self.waiting = waiting;
     }
 }
 
@@ -57,9 +105,7 @@ impl Monitor {
         let now = self.clock_ms.load(Ordering::Acquire);
         let mut timer = Timer { id, callback, fired: 0 };
         if now == u64::MAX {
-            timers.waiting.try_reserve(1).map_err(|_| Errno(libc::ENOMEM))?;
-            timers.waiting.push((delay_us, timer));
-            return Ok(());
+            return timers.wait(delay_us, timer);
         }
         let mut expiry = now.saturating_mul(1000).saturating_add(delay_us);
         if let Some((fired, jump_end)) = timers.chain {
@@ -68,6 +114,10 @@ impl Monitor {
             let earliest = if timer.fired >= MOST_IN_JUMP { jump_end } else { now + 1000 };
             expiry = expiry.max(earliest.min(jump_end).saturating_mul(1000));
         }
+        if timers.firing {
+            return timers.wait(expiry, timer);
+        }
+        timers.armed.try_reserve(1).map_err(|_| Errno(libc::ENOMEM))?;
         timers.arm(expiry, timer);
         Ok(())
     }
@@ -75,9 +125,7 @@ impl Monitor {
     /// The clock starts: timers set before count from here.
     pub fn start_timers(&self, now_ms: u64) {
         let mut timers = self.timers.lock();
-        for (delay, timer) in std::mem::take(&mut timers.waiting) {
-            timers.arm((now_ms * 1000).saturating_add(delay), timer);
-        }
+        timers.arm_waiting(now_ms * 1000);
         self.clock_ms.store(now_ms, Ordering::Release);
     }
 
@@ -87,20 +135,28 @@ impl Monitor {
             let st = self.state(t);
             (st.now_ms, st.jump)
         };
-        let newest = {
-            let timers = self.timers.lock();
-            match timers.next_due_ms() {
-                Some(due) if due <= now_ms => timers.count,
-                _ => return,
+        {
+            let mut timers = self.timers.lock();
+            if timers.firing {
+                // A fault cut the last firing short.
+                timers.arm_waiting(0);
             }
-        };
+            timers.firing = false;
+            if timers.next_due_ms().is_none_or(|due| due > now_ms) {
+                return;
+            }
+            timers.firing = true;
+        }
         loop {
             let timer = {
                 let mut timers = self.timers.lock();
-                let due = now_ms * 1000;
-                let next = timers.armed.iter().take_while(|(k, _)| k.0 <= due).find(|(k, _)| k.1.0 <= newest);
-                let Some(key) = next.map(|(k, _)| *k) else { break };
-                let Some(timer) = timers.armed.remove(&key) else { break };
+                let due = timers.armed.peek().is_some_and(|next| next.due.0 <= now_ms * 1000);
+                let next = if due { timers.armed.pop() } else { None };
+                let Some(Armed { timer, .. }) = next else {
+                    timers.firing = false;
+                    timers.arm_waiting(0);
+                    break;
+                };
                 timers.chain = jump.map(|end| (timer.fired, end));
                 timer
             };

@@ -1,12 +1,24 @@
-//! Sending packets on: the NIC forwarding table as a transparent bump in the wire (D16).
+//! Sending packets on: by the NIC forwarding table, as a transparent bump in the wire (D16), else by route and ARP.
+//!
+//! The time to live is left as it is, also by route, as it ever was: to its users the box is no hop, the packet a
+//! callback saw is the packet that leaves, and its checksums are the application's. A loop of such boxes is the
+//! configuration's to avoid; what is kept from here is the loop that needs no second box: a packet that was not
+//! addressed to us never goes back to the link it came from, where its addressee heard it already.
 
+use super::host::Next;
+use super::route::Hop;
+use super::waiting::Lost;
+use crate::monitor::Result;
 use crate::monitor::State;
 use crate::monitor::process::Fate;
 use crate::net::prepare::Sum;
 use crate::wire::checksum;
+use crate::wire::ethernet::HEADER_LEN;
+use crate::wire::ipv4;
 use crate::wire::parse::Class;
 
 /// Sends the packet on, or counts why not.
+#[inline]
 pub fn packet(st: &mut State, at: usize, fate: Fate, forward: bool) {
     match fate {
         Fate::Malformed => st.stats.drop_malformed += 1,
@@ -17,21 +29,17 @@ pub fn packet(st: &mut State, at: usize, fate: Fate, forward: bool) {
     }
 }
 
+#[inline]
 fn send(st: &mut State, at: usize) {
-    let Some(to) = st.io.mate(st.batch[at].dev) else {
-        st.stats.drop_no_route += 1;
-        return;
-    };
-    let p = st.prepared[at].parsed;
-    if st.prepared[at].sum == Sum::Unfinished && !complete(st, at) {
-        st.stats.drop_memory += 1;
-        return;
+    let Some(to) = st.io.mate(st.batch[at].dev) else { return route(st, at) };
+    if st.cur.edited || st.prepared[at].sum == Sum::Unfinished {
+        return send_edited(st, at, to);
     }
-    let State { io, edit, cur, batch, stats, .. } = st;
-    let edited = cur.edited.then_some(edit.as_slice());
+    let p = st.prepared[at].parsed;
     // Padding behind the IP packet stays behind (monitor.md §2.4).
     let end = if p.is_ipv4() { p.end() } else { usize::MAX };
-    match io.send_frame(to, &batch[at], edited, end) {
+    let State { io, batch, stats, .. } = st;
+    match io.send_frame(to, &batch[at], None, end) {
         Some(sent) => {
             stats.forwarded += 1;
             stats.forwarded_bytes += sent as u64;
@@ -40,49 +48,196 @@ fn send(st: &mut State, at: usize) {
     }
 }
 
-/// Fills in the TCP checksum that the sender left to its network card. `false`: no memory.
-fn complete(st: &mut State, at: usize) -> bool {
-    let p = st.prepared[at].parsed;
-    let State { io, edit, cur, batch, .. } = st;
-    if !cur.edited {
-        let frame = io.frame(&batch[at]);
-        edit.clear();
-        if edit.try_reserve(frame.len()).is_err() {
-            return false;
-        }
-        edit.extend_from_slice(frame);
-        cur.edited = true;
+/// Sends on what callbacks edited, or what is to be completed here.
+#[inline(never)]
+fn send_edited(st: &mut State, at: usize, to: u8) {
+    if st.cur.edited
+        && let Some(hop) = new_next_hop(st, at)
+    {
+        return send_by(st, at, hop);
     }
-    if let Some(ip) = edit.get_mut(p.l3 as usize..)
+    if complete(st, at).is_err() {
+        return;
+    }
+    let p = st.prepared[at].parsed;
+    let end = if p.is_ipv4() { p.end() } else { st.edit.len() };
+    send_edit(st, at, to, end);
+}
+
+/// The first `end` bytes of the edited frame leave by `to`, if it takes them.
+fn send_edit(st: &mut State, at: usize, to: u8, end: usize) {
+    let end = end.min(st.edit.len());
+    let mtu = st.host.local.port(to).and_then(|p| p.mtu);
+    let State { io, edit, batch, stats, .. } = st;
+    if mtu.is_some_and(|mtu| end > HEADER_LEN + usize::from(mtu)) {
+        stats.drop_too_long += 1;
+        return;
+    }
+    match io.send_frame(to, &batch[at], Some(edit.as_slice()), end) {
+        Some(sent) => {
+            stats.forwarded += 1;
+            stats.forwarded_bytes += sent as u64;
+        }
+        None => stats.drop_tx += 1,
+    }
+}
+
+/// Moves the packet to where it can be written to, and fills in the TCP checksum that the sender left to its network
+/// card. An error is counted.
+fn complete(st: &mut State, at: usize) -> Result<()> {
+    st.edit_buffer().inspect_err(|_| st.stats.drop_memory += 1)?;
+    let p = st.prepared[at].parsed;
+    if st.prepared[at].sum == Sum::Unfinished
         && p.class == Class::Tcp
+        && let Some(ip) = st.edit.get_mut(p.l3 as usize..)
         && !checksum::tcp_ok(ip, p.ihl, p.ip_len)
     {
         // What cannot be completed was cut or edited out of shape: it leaves as it is.
         let _ = checksum::fill_tcp(ip);
     }
-    true
+    Ok(())
 }
 
-/// Ends the iteration's sending: what was forwarded leaves, then what callbacks queued.
+/// A packet whose addresses callbacks changed (NAT) is for another next hop than the one it was handed to us for: by
+/// route, if there is one and its hardware address is to be had. Else the addresses stay as the callbacks left them.
+fn new_next_hop(st: &State, at: usize) -> Option<Hop> {
+    let p = st.prepared[at].parsed;
+    let before = st.io.frame(&st.batch[at]);
+    let l3 = usize::from(p.l3);
+    let addrs = |frame: &[u8]| {
+        frame.get(l3 + ipv4::OFF_SRC..l3 + ipv4::OFF_SRC + 8).and_then(|b| <[u8; 8]>::try_from(b).ok())
+    };
+    let same_macs = before.get(..12) == st.edit.get(..12);
+    if !p.is_ipv4() || !same_macs || addrs(before) == addrs(&st.edit) {
+        return None;
+    }
+    st.host.next_hop(p.dst_addr()).filter(|&hop| st.host.can_resolve(hop))
+}
+
+/// Sends the packet where the routes say.
+#[inline(never)]
+fn route(st: &mut State, at: usize) {
+    let p = st.prepared[at].parsed;
+    if p.is_ipv4() && st.host.local.is_own(p.dst) {
+        // Nobody else is to have it.
+        st.stats.consumed += 1;
+        return;
+    }
+    let hop = if p.is_ipv4() { st.host.next_hop(p.dst_addr()) } else { None };
+    let dev = st.batch[at].dev;
+    let from = st.io.port_of(dev);
+    match hop {
+        Some(hop) if hop.port != from || addressed_to_us(st, at, from) => send_by(st, at, hop),
+        _ => st.stats.drop_no_route += 1,
+    }
+}
+
+fn addressed_to_us(st: &State, at: usize, port: u8) -> bool {
+    let frame = st.io.frame(&st.batch[at]);
+    st.host.local.port(port).is_some_and(|p| frame.get(..6) == Some(&p.mac))
+}
+
+/// Hands the packet to a next hop, or lets it wait for its hardware address.
+fn send_by(st: &mut State, at: usize, hop: Hop) {
+    // What waited longer goes first.
+    st.host.tick(st.now_ms);
+    settle(st);
+    let end = st.prepared[at].parsed.end();
+    match st.host.resolve(hop, st.now_ms) {
+        Next::Mac(mac) => {
+            if complete(st, at).is_err() {
+                return;
+            }
+            let State { host, edit, .. } = st;
+            host.write_macs(hop.port, mac, edit);
+            send_edit(st, at, hop.port, end);
+        }
+        Next::Wait => hold(st, at, hop, end),
+        Next::Never => st.stats.drop_unresolved += 1,
+    }
+    settle(st);
+}
+
+fn hold(st: &mut State, at: usize, hop: Hop, end: usize) {
+    if st.prepared[at].sum == Sum::Unfinished && complete(st, at).is_err() {
+        return;
+    }
+    let frame = st.frame(at);
+    let frame = &frame[..end.min(frame.len())];
+    let mtu = st.host.local.port(hop.port).and_then(|p| p.mtu);
+    if mtu.is_some_and(|mtu| frame.len() > HEADER_LEN + usize::from(mtu)) {
+        st.stats.drop_too_long += 1;
+        return;
+    }
+    let mut copy = Vec::new();
+    if copy.try_reserve_exact(frame.len()).is_err() {
+        st.stats.drop_memory += 1;
+        return;
+    }
+    copy.extend_from_slice(frame);
+    st.host.hold(hop, copy, true, st.now_ms);
+}
+
+/// Sends what the host has made ready, and counts what it lost.
+#[inline]
+pub fn settle(st: &mut State) {
+    let host = &st.host;
+    if !host.ready.is_empty() || host.lost != Lost::default() || host.waiting() != st.stats.waiting {
+        settle_now(st);
+    }
+}
+
+#[inline(never)]
+fn settle_now(st: &mut State) {
+    let mut ready = std::mem::take(&mut st.host.ready);
+    for out in ready.drain(..) {
+        let (len, sent) = (out.frame.len() as u64, st.io.send(out.port, st.now_ns, &out.frame).is_some());
+        let s = &mut st.stats;
+        match (out.forwarded, sent) {
+            (true, true) => (s.forwarded, s.forwarded_bytes) = (s.forwarded + 1, s.forwarded_bytes + len),
+            (true, false) => s.drop_tx += 1,
+            (false, true) => (s.sent_packets, s.sent_bytes) = (s.sent_packets + 1, s.sent_bytes + len),
+            (false, false) => s.sent_lost += 1,
+        }
+    }
+    st.host.ready = ready;
+    let lost = std::mem::take(&mut st.host.lost);
+    st.stats.drop_unresolved += lost.forwarded;
+    st.stats.sent_lost += lost.own;
+    st.stats.waiting = st.host.waiting();
+}
+
+/// At the end of an iteration: what was forwarded leaves, then what callbacks queued and what waited.
 pub fn outbox(st: &mut State) {
     let (lost, bytes, mut waiting) = st.io.flush();
-    st.stats.forwarded -= lost.min(st.stats.forwarded);
-    st.stats.forwarded_bytes -= bytes.min(st.stats.forwarded_bytes);
-    st.stats.drop_tx += lost;
-    if !st.outbox.is_empty() {
-        let (mut lost, mut lost_bytes) = (0, 0);
-        for (to, frame) in std::mem::take(&mut st.outbox) {
-            let now = st.now_ns;
-            if st.io.send(to, now, &frame).is_none() {
-                lost += 1;
-                lost_bytes += frame.len() as u64;
-            }
-        }
-        let (more, more_bytes, wait) = st.io.flush();
-        (lost, lost_bytes, waiting) = (lost + more, lost_bytes + more_bytes, waiting | wait);
-        st.stats.sent_packets -= lost.min(st.stats.sent_packets);
-        st.stats.sent_bytes -= lost_bytes.min(st.stats.sent_bytes);
-        st.stats.sent_lost += lost;
+    count_lost(st, lost, bytes);
+    st.host.tick(st.now_ms);
+    if !st.host.ready.is_empty() || st.host.lost != Lost::default() {
+        settle_now(st);
+        let (lost, bytes, wait) = st.io.flush();
+        count_lost(st, lost, bytes);
+        waiting |= wait;
     }
     st.tx_waiting = waiting;
+}
+
+/// Packets that a live device had taken, and that are lost: of those received as far as it goes.
+fn count_lost(st: &mut State, lost: u64, bytes: u64) {
+    if lost == 0 {
+        return;
+    }
+    let s = &mut st.stats;
+    let forwarded = lost.min(s.forwarded);
+    s.forwarded -= forwarded;
+    s.forwarded_bytes -= bytes.min(s.forwarded_bytes);
+    s.drop_tx += forwarded;
+    s.sent_packets -= (lost - forwarded).min(s.sent_packets);
+    s.sent_lost += lost - forwarded;
+}
+
+/// The core ends: what waits is given up.
+pub fn abandon(st: &mut State) {
+    st.host.abandon();
+    outbox(st);
+    settle(st);
 }

@@ -185,6 +185,8 @@ pub fn batch(st: &mut State, verify: bool) {
         prepared.clear();
         if prepared.try_reserve(batch.len()).is_err() {
             st.stats.rx_packets += batch.len() as u64;
+            st.stats.rx_bytes += batch.iter().map(|rx| u64::from(rx.cap_len)).sum::<u64>();
+            st.stats.in_fault += batch.len() as u64;
             st.stats.drop_memory += batch.len() as u64;
             batch.clear();
             return;

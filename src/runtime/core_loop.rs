@@ -1,6 +1,7 @@
 //! The life of a core's thread: it waits for its packets to start, polls them (a replay's or live ones), delivers what ends with it.
 
 use super::affinity;
+use super::cancel;
 use super::context::Context;
 use super::devices::Devices;
 use super::enter;
@@ -28,16 +29,23 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
         }
     }
     let _finish = Finish(context.clone());
+    // To the thread's end: callbacks must return.
+    let _whole = cancel::Off::here();
     if !affinity::pin(context.core) {
         log::info!("core {} is not there to be pinned to", context.core);
     }
     if devices.is_live() {
         live_loop::run(&context);
+        live_loop::drain(&context);
     } else if let Some(sharing) = gate::wait(&context) {
         match devices.source(context.core, &sharing) {
             Ok(source) => {
                 let _running = enter::running(&context);
-                with_token(&context, |t| context.monitor.state(t).io = source);
+                with_token(&context, |t| {
+                    let st = context.monitor.state(t);
+                    st.host = devices.host(&source.ports);
+                    st.io = source;
+                });
                 replay_loop::run(&context, sharing.first() == Some(&context.core));
             }
             Err(message) => log::error!("core {}: {message}", context.core),
@@ -86,6 +94,7 @@ pub(super) fn guarded<R>(context: &Context, work: impl FnOnce(&mut Token) -> R) 
             st.raising = None;
             st.raised.clear();
             st.stats.panics += 1;
+            st.settle_fault();
             let flow = st.cur.flow.take();
             st.cur.end();
             log::error!("core {}: a fault was contained; the flow in process ends", context.core);

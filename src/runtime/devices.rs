@@ -2,6 +2,7 @@
 //! what from which.
 
 use super::live_ports::{Found, LivePorts};
+use super::surroundings::Surroundings;
 use crate::config::{Config, ConfigError, IoKind, Mos, NetDev};
 use crate::io::capture::{CaptureReader, CaptureWriter};
 use crate::io::device::{LivePort, PortInfo};
@@ -13,6 +14,7 @@ use crate::io::pcap::PcapPort;
 use crate::io::replay::{Replay, ReplayOptions};
 use crate::io::source::{Port, Source, Steer};
 use crate::io::stamped::Stamped;
+use crate::net::host::Host;
 use crate::net::rss::{Rss, RssForm};
 use crate::wire::parse;
 use parking_lot::Mutex;
@@ -28,6 +30,7 @@ pub struct Devices {
     mates: Vec<Option<u8>>,
     options: ReplayOptions,
     rss: Rss,
+    surroundings: Surroundings,
     live: LivePorts,
     /// Live devices are read on their packets' clock.
     stamped: bool,
@@ -121,7 +124,25 @@ impl Devices {
             }
         }
         let writers = Mutex::new(vec![None; names.len()]);
-        Ok(Devices { names, inputs, egress, mates, options, rss, live, stamped, infos, writers })
+        let surroundings = Surroundings::read(config);
+        Ok(Devices {
+            names,
+            inputs,
+            egress,
+            mates,
+            options,
+            rss,
+            live,
+            stamped,
+            infos,
+            surroundings,
+            writers,
+        })
+    }
+
+    /// The network around a core's ports.
+    pub fn host(&self, ports: &[Port]) -> Host {
+        self.surroundings.host(ports)
     }
 
     /// Whether packets come from live devices, on the machine's clock.

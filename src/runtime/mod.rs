@@ -2,6 +2,8 @@
 
 #[allow(unsafe_code)]
 pub mod affinity;
+#[allow(unsafe_code)]
+pub mod cancel;
 pub mod context;
 pub mod core_loop;
 pub mod devices;
@@ -19,5 +21,7 @@ pub mod report;
 pub mod signals;
 #[allow(unsafe_code)]
 pub mod sleep;
+pub mod surroundings;
 pub mod sync;
+pub mod turns;
 pub mod wait;

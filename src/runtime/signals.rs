@@ -72,6 +72,7 @@ pub fn install(call: fn(usize, i32)) {
 
 fn serve(mut pipe: File, call: fn(usize, i32)) {
     SERVES.set(true);
+    let _whole = super::cancel::Off::here();
     let mut byte = [QUIT];
     while pipe.read_exact(&mut byte).is_ok() && byte[0] != QUIT {
         match HANDLER.load(Ordering::Acquire) {

@@ -131,6 +131,61 @@ masks(void)
 		CHECK(mtcp_destroy_context(mctx[core]) == 0);
 }
 
+static int cancelled_callbacks;
+
+/* A callback that is cancelled at a cancellation point of its own, on the core's thread. */
+static void
+on_packet_cancelled(mctx_t mctx, int sock, int side, uint64_t events, filter_arg_t *arg)
+{
+	if (cancelled_callbacks++ == 0)
+		CHECK(pthread_cancel(pthread_self()) == 0);
+	usleep(1);
+	pthread_testcancel();
+	on_packet(mctx, sock, side, events, arg);
+}
+
+static void *
+with_a_request_pending(void *arg)
+{
+	mctx_t mctx;
+	int state;
+
+	/* From here on each cancellation point would end this thread: those inside the library must not. */
+	CHECK(pthread_cancel(pthread_self()) == 0);
+	CHECK((mctx = mtcp_create_context(0)) != NULL);
+	listen_on(mctx, on_packet_cancelled);
+	mtcp_app_join(mctx);
+	CHECK(mtcp_destroy_context(mctx) == 0);
+	CHECK(pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state) == 0);
+	CHECK(state == PTHREAD_CANCEL_ENABLE);
+	/* A thread that has it off keeps it off. */
+	CHECK(mtcp_create_context(-1) == NULL);
+	CHECK(pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state) == 0);
+	CHECK(state == PTHREAD_CANCEL_DISABLE);
+	*(int *)arg = 1;
+	pthread_testcancel();
+	*(int *)arg = 2;
+	return NULL;
+}
+
+/* Design A: cancellation is off inside the library. */
+static void
+cancel(void)
+{
+	pthread_t thread;
+	void *result;
+	int reached = 0;
+
+	CHECK(pthread_create(&thread, NULL, with_a_request_pending, &reached) == 0);
+	CHECK(pthread_join(thread, &result) == 0);
+	CHECK(result == PTHREAD_CANCELED && reached == 1);
+	CHECK(cancelled_callbacks > 1 && packets[0] == cancelled_callbacks);
+	CHECK(ends[0] > 0 && ends[0] % 2 == 0);
+	/* Nothing is locked for ever. */
+	packets[0] = ends[0] = 0;
+	again();
+}
+
 static bool
 yes(mctx_t mctx, int sock, int side, uint64_t events, filter_arg_t *arg)
 {
@@ -158,6 +213,8 @@ main(int argc, char **argv)
 		sigint();
 	else if (strcmp(argv[1], "again") == 0)
 		again();
+	else if (strcmp(argv[1], "cancel") == 0)
+		cancel();
 	else if (strcmp(argv[1], "masks") == 0)
 		masks();
 	else

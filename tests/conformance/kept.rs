@@ -59,6 +59,17 @@ fn k2_a_packet_that_fails_changes_neither_side() {
 }
 
 #[test]
+fn k2_a_packet_that_fails_is_no_sign_of_life() {
+    let mut lab = Lab::established();
+    // Whoever sends from outside the window keeps no flow alive.
+    for second in 1..=29 {
+        lab.at(second * 1000).packet(c(A, 100_000)).gives("sc.PKT | rv.PKT");
+    }
+    lab.until(29_999).gives("");
+    lab.until(30_000).gives("KILL(c,v)");
+}
+
+#[test]
 fn k2_the_server_side_has_the_edited_headers() {
     let mut lab = Lab::new();
     lab.once("sc.PKT", |c| {

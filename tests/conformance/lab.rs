@@ -324,6 +324,11 @@ impl Lab {
 
     /// No listener.
     pub fn bare(change: impl FnOnce(&mut Mos)) -> Lab {
+        Lab::between(change, |_| {})
+    }
+
+    /// As [`Lab::bare`], with other ports.
+    pub fn between(change: impl FnOnce(&mut Mos), ports: impl Fn(&mut Port)) -> Lab {
         let mut mos = Mos::default();
         change(&mut mos);
         let outputs = [Frames::default(), Frames::default()];
@@ -333,7 +338,9 @@ impl Lab {
             output: Some(Output::Memory(outputs[n].clone())),
             ..Port::default()
         };
-        let source = Source::script(vec![port(0, "client"), port(1, "server")]);
+        let mut both = vec![port(0, "client"), port(1, "server")];
+        both.iter_mut().for_each(ports);
+        let source = Source::script(both);
         let core = take_core();
         let config = Arc::new(Config { apps: Vec::new(), mos });
         let context = Arc::new(Context::detached(core, config, foreign::CALLS, source));
@@ -497,7 +504,7 @@ impl Lab {
             let mut between = self.between;
             loop {
                 let waiting = self.with_token(|m, t| {
-                    core_loop::round(m, t, &mut between);
+                    core_loop::round(m, &context.endpoint, t, &mut between);
                     !m.state(t).io.script_mut().expect("a script").waiting.is_empty()
                 });
                 if !waiting && between {
@@ -513,6 +520,9 @@ impl Lab {
         if let Some(panic) = recorder(|r| r.panic.take()) {
             resume_unwind(panic);
         }
+        let s = self.stats();
+        assert_eq!(s.inspected(), s.rx_packets, "every packet is inspected once: {s:?}");
+        assert_eq!(s.fates(), s.rx_packets, "every packet has one fate: {s:?}");
         Step(recorder(|r| std::mem::take(&mut r.trace)))
     }
 

@@ -14,6 +14,7 @@ mod kept;
 mod lab;
 mod limits;
 mod monitors;
+mod network;
 mod packets;
 mod process;
 mod setup;

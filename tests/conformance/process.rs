@@ -82,6 +82,11 @@ fn d18_context_can_be_created_again() {
 }
 
 #[test]
+fn cancellation_is_off_inside_the_library() {
+    said("cancel", "cancel", &plain("tuple_reuse", "0x1"), "debug");
+}
+
+#[test]
 fn x5_mos_log() {
     let conf = plain("normal", "0x1").replace("forward = 0", "forward = 0\n\tno_such_key = 1");
     let (_, quiet) = said("init", "log", &conf, "error");

@@ -4,6 +4,7 @@ use crate::random::Random;
 use crate::traffic::Frame;
 use crate::world::{self, Manners, Shared};
 use mos::config::{Config, Mos};
+use mos::endpoint::Endpoint;
 use mos::flow::token::Token;
 use mos::io::capture::{CaptureReader, Next, Preload};
 use mos::io::output::{Frames, Output};
@@ -206,14 +207,14 @@ fn arrive(m: &Monitor, t: &mut Token, now_ns: u64, frames: Vec<Frame>, trace: bo
         rx.wire_len = wire_len;
     }
     m.set_time(t, now_ms * 1_000_000);
-    m.packets(t);
+    m.packets(t, &());
     m.end_iteration(t);
 }
 
 fn drain(m: &Monitor, t: &mut Token, world: &Shared) {
     let mut between = true;
     for _ in 0..100_000 {
-        if core_loop::round(m, t, &mut between) == Round::Done {
+        if core_loop::round(m, &Endpoint::default(), t, &mut between) == Round::Done {
             m.end_all(t);
             return;
         }
@@ -234,15 +235,8 @@ fn look(m: &Monitor, t: &mut Token, world: &Shared) {
         }
     };
     say(s.panics == 0, "a panic was contained".into());
-    let inspected = s.in_flow + s.in_orphan + s.in_non_tcp + s.in_non_ip + s.in_fragment + s.in_local;
-    let bad =
-        s.bad_eth + s.bad_ip_len + s.bad_ip_version + s.bad_ip_checksum + s.bad_tcp_len + s.bad_tcp_checksum;
-    say(inspected + bad + s.in_unmonitored == s.rx_packets, format!("inspection: {s:?}"));
-    let dropped =
-        s.drop_config + s.drop_callback + s.drop_no_route + s.drop_malformed + s.drop_memory + s.drop_tx;
-    // A frame of our own that could not leave is counted as drop_tx too.
-    let fates = s.forwarded + s.consumed + dropped;
-    say(fates >= s.rx_packets && fates - s.drop_tx <= s.rx_packets, format!("fates: {s:?}"));
+    say(s.inspected() == s.rx_packets, format!("inspection: {s:?}"));
+    say(s.fates() == s.rx_packets, format!("fates: {s:?}"));
     say(s.flows_now == st.flows.len() as u64, format!("{} flows, {} counted", st.flows.len(), s.flows_now));
     say(s.flows_created - s.flows_ended == s.flows_now, format!("flows: {s:?}"));
     say(st.depth == 0 && !st.cur.active, "a dispatch does not end".into());
@@ -295,7 +289,7 @@ fn nothing_left(m: &Monitor, t: &mut Token, world: &Shared) -> Option<String> {
         ("deadlines", st.wheel.len()),
         ("bytes of streams", st.stream_memory as usize),
         ("ids", ids as usize),
-        ("queued frames", st.outbox.len()),
+        ("queued frames", st.host.ready.len()),
     ];
     left.iter().find(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what} are left"))
 }

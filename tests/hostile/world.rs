@@ -553,7 +553,8 @@ impl World {
         let st = m.state(t);
         let Some(socket) = st.sockets.get_mut(sock) else { return };
         self.kept.fetch_add(1, Ordering::Relaxed);
-        let (place, old) = st.natives.keep(socket.uctx, Box::new(Keep(self.kept.clone())));
+        let kept = Box::new(Keep(self.kept.clone()));
+        let Ok((place, old)) = st.natives.keep(socket.uctx, kept) else { return };
         socket.uctx = place;
         drop(old);
     }
