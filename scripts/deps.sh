@@ -12,6 +12,11 @@ command_from pkg-config pkg-config
 command_from nm binutils
 command_from python3 python3
 command_from tcpdump tcpdump
+command_from ip iproute2
+command_from ethtool ethtool
+command_from ping iputils-ping
+command_from curl curl
+command_from nginx nginx-light
 command_from valgrind valgrind
 header_from pcap/pcap.h libpcap-dev
 header_from numa.h libnuma-dev

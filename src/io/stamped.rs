@@ -266,7 +266,6 @@ fn copy(bytes: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::device::Device;
     use super::super::live::LiveDevice;
     use super::super::memory::{Cable, native_freed};
     use super::*;
@@ -274,11 +273,8 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn stamped(cables: &[Cable], native: bool, burst: u32) -> Stamped {
-        let device = |(n, c): (usize, &Cable)| LiveDevice {
-            port: n as u8 + 10,
-            receives: true,
-            device: Box::new(c.device(native)) as Box<dyn Device>,
-        };
+        let device =
+            |(n, c): (usize, &Cable)| LiveDevice::new(n as u8 + 10, true, Box::new(c.device(native)));
         let live = Live::new(cables.iter().enumerate().map(device).collect());
         Stamped::new(live, ReplayOptions { burst, ..ReplayOptions::default() })
     }

@@ -34,6 +34,8 @@ struct Open {
     cores: Vec<usize>,
     /// What no context has at present, by rank.
     free: Vec<Option<Vec<LiveDevice>>>,
+    /// Ranks whose queues a context had: what came since then is nobody's.
+    used: Vec<bool>,
 }
 
 impl LivePorts {
@@ -64,7 +66,11 @@ impl LivePorts {
         };
         let Some(rank) = open.cores.iter().position(|&c| c == core) else { return Ok(None) };
         let devices = open.free[rank].take().ok_or("the core's queues are still in use")?;
-        Ok(Some(Live::new(devices)))
+        let mut live = Live::new(devices);
+        if std::mem::replace(&mut open.used[rank], true) {
+            live.forget();
+        }
+        Ok(Some(live))
     }
 
     /// A core's queues come back. Those of the last close.
@@ -93,10 +99,10 @@ impl LivePorts {
                 resteer::resteered(queues.devices, self.core_of(cores.len()))
             };
             for ((free, device), receives) in free.iter_mut().zip(devices).zip(receives) {
-                free.get_or_insert_default().push(LiveDevice { port: found.port, receives, device });
+                free.get_or_insert_default().push(LiveDevice::new(found.port, receives, device));
             }
         }
-        Ok(Open { cores: cores.to_vec(), free })
+        Ok(Open { cores: cores.to_vec(), free, used: vec![false; cores.len()] })
     }
 
     fn core_of(&self, cores: usize) -> CoreOf {

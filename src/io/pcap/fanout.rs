@@ -12,6 +12,7 @@ const PACKET_FANOUT: i32 = 18;
 const PACKET_FANOUT_DATA: i32 = 22;
 const PACKET_FANOUT_CBPF: u32 = 6;
 const PACKET_FANOUT_FLAG_UNIQUEID: u32 = 0x2000;
+const PACKET_FANOUT_FLAG_IGNORE_OUTGOING: u32 = 0x4000;
 /// `filter.h`: what the kernel knows of a packet besides its bytes.
 const SKF_AD_PROTOCOL: u32 = -0x1000i32 as u32;
 
@@ -129,7 +130,12 @@ fn set<T>(fd: RawFd, option: i32, value: &T) -> io::Result<()> {
 /// Makes the packet sockets a group: the `n`-th gets what `rss` gives to core `n` of `cores` (modulo the number of sockets).
 pub fn join(sockets: &[RawFd], rss: Rss, cores: u32) -> io::Result<()> {
     let Some((&first, others)) = sockets.split_first() else { return Ok(()) };
-    set(first, PACKET_FANOUT, &((PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID) << 16))?;
+    // A group has this flag of its own. An old kernel lacks it; libpcap leaves out what is outgoing there.
+    let mut mode = PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+    if set(first, PACKET_FANOUT, &((mode | PACKET_FANOUT_FLAG_UNIQUEID) << 16)).is_err() {
+        mode = PACKET_FANOUT_CBPF;
+        set(first, PACKET_FANOUT, &((mode | PACKET_FANOUT_FLAG_UNIQUEID) << 16))?;
+    }
     let (mut group, mut len) = (0u32, size_of::<u32>() as u32);
     // SAFETY: room for an int.
     let got = unsafe {
@@ -141,15 +147,30 @@ pub fn join(sockets: &[RawFd], rss: Rss, cores: u32) -> io::Result<()> {
     let mut code = program(rss, cores);
     set(first, PACKET_FANOUT_DATA, &libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() })?;
     for &socket in others {
-        set(socket, PACKET_FANOUT, &((group & 0xffff) | PACKET_FANOUT_CBPF << 16))?;
+        set(socket, PACKET_FANOUT, &((group & 0xffff) | mode << 16))?;
     }
     Ok(())
 }
 
-/// Frames that leave by the interface do not come back as received.
-pub fn ignore_outgoing(socket: RawFd) -> bool {
+/// Frames that leave by the interface do not come back as received. (An old kernel cannot; libpcap leaves them out one by one.)
+pub fn ignore_outgoing(socket: RawFd) {
     const PACKET_IGNORE_OUTGOING: i32 = 23;
-    set(socket, PACKET_IGNORE_OUTGOING, &1i32).is_ok()
+    let _ = set(socket, PACKET_IGNORE_OUTGOING, &1i32);
+}
+
+/// Packets are stamped when they arrive, once for all who listen, not when they are copied to each.
+pub fn stamp_at_arrival(socket: RawFd) {
+    let yes = 1i32;
+    // SAFETY: an int. Without it, stamps are a little later.
+    unsafe {
+        libc::setsockopt(
+            socket,
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const yes).cast(),
+            size_of::<i32>() as u32,
+        )
+    };
 }
 
 #[cfg(test)]

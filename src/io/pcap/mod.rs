@@ -58,10 +58,9 @@ impl PcapPort {
                 .precision(Precision::Nano)
                 .open()?
                 .setnonblock()?;
-            if !fanout::ignore_outgoing(capture.as_raw_fd()) {
-                // An old kernel: libpcap leaves them out, one by one.
-                capture.direction(Direction::In)?;
-            }
+            fanout::ignore_outgoing(capture.as_raw_fd());
+            fanout::stamp_at_arrival(capture.as_raw_fd());
+            capture.direction(Direction::In)?;
             Ok(capture)
         };
         open().map_err(|e| explain(name, &e.to_string(), None))

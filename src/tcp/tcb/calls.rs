@@ -227,6 +227,13 @@ impl Tcb {
 
     // ---- From below -----------------------------------------------------------------------------------------
 
+    /// The network says for certain that the peer cannot be reached: a connection that is being opened fails.
+    pub fn fail(&mut self, cause: Cause) {
+        if matches!(self.state, State::SynSent | State::SynRcvd) {
+            self.end(Some(cause));
+        }
+    }
+
     /// An ICMP error came about the segment that began with `seq`.
     pub fn on_icmp(&mut self, icmp: Icmp, seq: u32) {
         // RFC 5927 4.1: it must be about something in flight.
