@@ -4,6 +4,7 @@ mod harness;
 #[path = "../netns/mod.rs"]
 mod netns;
 
+mod cores;
 mod edits;
 mod lab;
 mod life;
