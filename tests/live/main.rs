@@ -5,6 +5,7 @@ mod harness;
 mod netns;
 
 mod cores;
+mod deploy;
 mod edits;
 mod lab;
 mod life;
