@@ -2,6 +2,7 @@
 #                 installed (DPDK=0: without it)
 # make demo       midstat on the capture that ships in tests/data
 # make test       everything: Rust tests, the C side, C programs under valgrind
+# make soak       DPDK ports under load for 30 seconds each (in make test: 5)
 # make bench      the benchmark table
 # make install    to $(DESTDIR)$(PREFIX)
 # make compat-tree DEST=DIR   the tree that applications written for mOS expect
@@ -38,6 +39,9 @@ demo: build
 test: build
 	@CARGO='$(CARGO)' FEATURES='$(FEATURES)' scripts/test.sh $(LIBDIR)
 
+soak: deps
+	MOS_SOAK_SECONDS=30 $(CARGO) test $(FEATURES) --test dpdk_soak
+
 bench: build
 	python3 benches/run.py $(LIBDIR)
 
@@ -59,6 +63,6 @@ deps:
 
 clean:
 	$(CARGO) clean
-	$(MAKE) -C examples/midstat clean
+	for app in midstat nat simple_firewall; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test bench install compat-tree lint deps clean
+.PHONY: all build demo test soak bench install compat-tree lint deps clean

@@ -56,6 +56,7 @@ enum mtcp_action {
 typedef union mtcp_epoll_data {
 	void *ptr;
 	int sock;
+	int sockid;             /* the same, as mTCP calls it */
 	uint32_t u32;
 	uint64_t u64;
 } mtcp_epoll_data_t;
@@ -92,6 +93,10 @@ char *EventToString(uint32_t event);
 
 #ifdef __cplusplus
 }
+#endif
+
+#ifdef MTCP_COMPAT
+#include "mtcp_compat.h"
 #endif
 
 #endif

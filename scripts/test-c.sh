@@ -67,6 +67,17 @@ for other in netinet/tcp.h linux/tcp.h; do
 	done
 done
 
+# mTCP's names, by their macro or included; in C++ too.
+echo '#include <mtcp_compat.h>' >"$work/mtcp_names.c"
+sed '/mtcp_api.h\|mtcp_epoll.h/d' tests/c/mtcp_names.c >>"$work/mtcp_names.c"
+for source in "-DMTCP_COMPAT tests/c/mtcp_names.c" "-DMTCP_COMPAT -DWITH_MONITORS tests/c/mtcp_names.c" "$work/mtcp_names.c"; do
+	for compiler in "gcc -std=gnu89 -fgnu89-inline" "gcc -std=gnu17" "g++ -x c++ -std=c++17"; do
+		# shellcheck disable=SC2086
+		check "mTCP's names: $compiler ${source/$work/.}" \
+			builds_and_runs $compiler $warn $source -L"$libdir" -lmos
+	done
+done
+
 # ---- the library ----
 
 same_exports() { # LIBRARY
@@ -101,10 +112,16 @@ check "all functions link, from C++" builds_and_runs g++ $warn -Wno-cast-functio
 # ---- configuration ----
 
 check "config.c builds" gcc $warn tests/c/config.c -o "$work/config" -L"$libdir" -lmos
-for conf in config/*.conf examples/midstat/mos.conf; do
+for conf in config/*.conf examples/*/*.conf; do
 	check "$conf is accepted without a warning" env MOS_NETDEV=tests/data/demo.pcap \
 		bash -c '"$1" "$2" 2>&1 | { ! grep .; }' - "$work/config" "$conf"
 done
+
+echo "mos { netdev { $PWD/tests/data/demo.pcap 0x1 } }" >"$work/capture.conf"
+check "a program in mTCP's spelling runs" builds_and_runs gcc $warn -DMTCP_COMPAT tests/c/mtcp_names.c \
+	-L"$libdir" -lmos
+check "a program in mTCP's spelling waits for a pipe" \
+	prints ok env MOS_REPLAY_LOOP=4000000000 "$work/program" "$work/capture.conf"
 
 # ---- installation ----
 
@@ -171,7 +188,13 @@ check "README's example builds" gcc $warn -Wno-unused-parameter "$work/requests.
 check "README's example prints requests" prints "GET /page.txt HTTP/1.1" \
 	env MOS_NETDEV=tests/data/demo.pcap "$work/requests" config/replay.conf
 
-# ---- the first application ----
+# ---- the applications ----
+
+for name in nat simple_firewall; do
+	cp -r "examples/$name" "$work/$name"
+	rm -f "$work/$name/$name"
+	check "$name builds" make -C "$work/$name" TOP="$PWD" LIBDIR="$libdir"
+done
 
 cp -r examples/midstat "$work/midstat"
 rm -f "$work/midstat/midstat"

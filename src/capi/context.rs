@@ -3,6 +3,7 @@
 use super::abi::{MOS_APP, MOS_APP_ARGC, Mctx, MosStats, MtcpConf, SigHandler};
 use super::{ACCESS, cpu_of, entry, foreign};
 use crate::config::{Config, round_rmem_size, round_wmem_size};
+use crate::monitor::listener::Kind;
 use crate::monitor::stats::Stats;
 use crate::monitor::{Errno, Result};
 use crate::runtime::context::{self, Context};
@@ -212,11 +213,17 @@ entry! {
 }
 
 entry! {
-    /// Flows of a context now. (uint32_t)-1 with EACCES when it is not there.
+    /// Flows and connections of a context now: with a STREAM monitor, connections are flows. (uint32_t)-1 with EACCES when it is not there.
     fn mtcp_get_connection_cnt(mctx: Mctx) -> u32, fails u32::MAX; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
-        enter::even_finished(cpu, ACCESS, |c| Ok(c.monitor.flow_count.load(Ordering::Relaxed)))
+        enter::even_finished(cpu, ACCESS, |c| {
+            let (flows, connections) = (&c.monitor.flow_count, &c.endpoint.connections);
+            let flows = flows.load(Ordering::Relaxed);
+            let monitored = c.monitor.setup.lock().listeners.iter().any(|l| l.kind == Kind::Stream);
+            let connections = connections.load(Ordering::Relaxed);
+            Ok(if monitored { flows.max(connections) } else { flows + connections })
+        })
     }
 }
 

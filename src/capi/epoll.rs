@@ -6,7 +6,7 @@ use super::{cpu_of, entry, id_of};
 use crate::endpoint::epoll::Change;
 use crate::monitor::Errno;
 use crate::runtime::enter;
-use crate::runtime::wait::{Look, deadline};
+use crate::runtime::wait::{Look, Patience, deadline};
 use std::ffi::c_int;
 
 entry! {
@@ -67,8 +67,8 @@ entry! {
     fn mtcp_epoll_wait(mctx: Mctx, epid: c_int, events: *mut MtcpEpollEvent, maxevents: c_int, timeout: c_int) -> c_int, fails -1; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
-        let until = deadline(timeout);
-        let found = enter::waiting(cpu, None, epid, until, |c, t| {
+        let patience = Patience { until: deadline(timeout), polls_first: true };
+        let found = enter::waiting(cpu, None, epid, patience, |c, t| {
             let epid = id_of(epid, c.monitor.settings.max_ids)?;
             let others = is_others(c, t, epid);
             c.endpoint.view(t).check_epoll(epid, others)?;

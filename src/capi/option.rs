@@ -2,6 +2,7 @@
 
 use super::abi::*;
 use super::{ACCESS, cpu_of, entry, id_of};
+use crate::endpoint::socket::Kind;
 use crate::flow::record::{CLI, SVR};
 use crate::monitor::options::Named;
 use crate::monitor::{Errno, Result};
@@ -21,7 +22,11 @@ entry! {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
         if level != SOL_MONSOCKET {
-            return enter::anywhere(cpu, ACCESS, |c| other_level(c, sock, level));
+            return enter::locked(cpu, ACCESS, |c, t| {
+                let id = stream_option(c, t, sock, level)?;
+                // SAFETY: the caller's promise.
+                unsafe { get_stream(c, t, id, level, optname, optval, optlen) }
+            });
         }
         let done = enter::on_core(cpu, ACCESS, |c, t| {
             let id = id_of(sock, c.monitor.settings.max_ids)?;
@@ -66,14 +71,121 @@ entry! {
     }
 }
 
-/// SOL_SOCKET and unknown levels: stream sockets only, of which there are none yet.
-fn other_level(c: &Context, sock: c_int, level: c_int) -> Result<c_int> {
+/// Options of stream sockets (D19). Other sockets: ENOTSOCK; unknown options and levels: ENOSYS.
+fn stream_option(c: &Context, t: &Token, sock: c_int, level: c_int) -> Result<u32> {
     let id = id_of(sock, c.monitor.settings.max_ids)?;
-    if level != SOL_SOCKET {
+    if level != SOL_SOCKET && level != libc::IPPROTO_TCP {
         return Err(Errno(libc::ENOSYS));
     }
-    let used = c.monitor.setup.lock().ids.is_used(id);
-    Err(Errno(if used { libc::ENOTSOCK } else { libc::EBADF }))
+    let used = c.endpoint.view(t).sockets.get(id).is_some() || c.monitor.setup.lock().ids.is_used(id);
+    c.endpoint.view(t).wishes(id).map_err(|_| Errno(if used { libc::ENOTSOCK } else { libc::EBADF }))?;
+    Ok(id)
+}
+
+/// Reads an option of a stream socket: an int, or a `struct linger`.
+///
+/// # Safety
+/// `optval` is NULL or has `*optlen` bytes; `optlen` is NULL or valid.
+unsafe fn get_stream(
+    c: &Context,
+    t: &Token,
+    id: u32,
+    level: c_int,
+    optname: c_int,
+    optval: *mut c_void,
+    optlen: *mut libc::socklen_t,
+) -> Result<c_int> {
+    let st = c.endpoint.view(t);
+    let wishes = st.wishes(id)?;
+    let listens = matches!(st.sockets.get(id).map(|s| &s.kind), Some(Kind::Listener));
+    let (send, recv, mss) = st.sizes(id)?;
+    let int = |v: u32| v.min(i32::MAX as u32) as c_int;
+    let value = match (level, optname) {
+        (SOL_SOCKET, libc::SO_ERROR) => [st.socket_error(id)?, 0],
+        (SOL_SOCKET, libc::SO_REUSEADDR) => [wishes.reuse_addr.into(), 0],
+        (SOL_SOCKET, libc::SO_REUSEPORT) => [wishes.reuse_port.into(), 0],
+        (SOL_SOCKET, libc::SO_KEEPALIVE) => [wishes.keepalive.into(), 0],
+        (SOL_SOCKET, libc::SO_RCVBUF) => [int(recv), 0],
+        (SOL_SOCKET, libc::SO_SNDBUF) => [int(send), 0],
+        (SOL_SOCKET, libc::SO_LINGER) => [wishes.linger.is_some().into(), wishes.linger.unwrap_or(0).into()],
+        (SOL_SOCKET, libc::SO_TYPE) => [libc::SOCK_STREAM, 0],
+        (SOL_SOCKET, libc::SO_ACCEPTCONN) => [listens.into(), 0],
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY) => [wishes.nodelay.into(), 0],
+        (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => [int(mss), 0],
+        _ => return Err(Errno(libc::ENOSYS)),
+    };
+    let size = if (level, optname) == (SOL_SOCKET, libc::SO_LINGER) { 8 } else { 4 };
+    if optval.is_null() || optlen.is_null() {
+        return Err(Errno(libc::EFAULT));
+    }
+    // SAFETY: neither is NULL, so valid by the caller's promise, and no more is written than there is room for.
+    unsafe {
+        let room = (*optlen as usize).min(size);
+        if room == 0 {
+            return Err(Errno(libc::EINVAL));
+        }
+        std::ptr::copy_nonoverlapping(value.as_ptr().cast::<u8>(), optval.cast::<u8>(), room);
+        *optlen = room as libc::socklen_t;
+    }
+    Ok(0)
+}
+
+/// Sets an option of a stream socket.
+///
+/// # Safety
+/// `optval` is NULL or has `optlen` bytes.
+unsafe fn set_stream(
+    c: &Context,
+    t: &mut Token,
+    id: u32,
+    level: c_int,
+    optname: c_int,
+    optval: *const c_void,
+    optlen: libc::socklen_t,
+) -> Result<c_int> {
+    let lingers = (level, optname) == (SOL_SOCKET, libc::SO_LINGER);
+    let known = match level {
+        SOL_SOCKET => matches!(
+            optname,
+            libc::SO_REUSEADDR
+                | libc::SO_REUSEPORT
+                | libc::SO_KEEPALIVE
+                | libc::SO_RCVBUF
+                | libc::SO_SNDBUF
+                | libc::SO_LINGER
+        ),
+        _ => optname == libc::TCP_NODELAY,
+    };
+    if !known {
+        return Err(Errno(libc::ENOSYS));
+    }
+    if optval.is_null() {
+        return Err(Errno(libc::EFAULT));
+    }
+    if (optlen as usize) < if lingers { 8 } else { 4 } {
+        return Err(Errno(libc::EINVAL));
+    }
+    // SAFETY: not NULL, so valid for `optlen` bytes by the caller's promise: an int, or two for a linger.
+    let (value, seconds) = unsafe {
+        let ints = optval.cast::<c_int>();
+        (ints.read_unaligned(), if lingers { ints.add(1).read_unaligned() } else { 0 })
+    };
+    let mut wishes = c.endpoint.view(t).wishes(id)?;
+    // What is too little for a segment, or too much for a window, is brought into range.
+    let buffer = value.clamp(2048, 1 << 30) as u32;
+    match (level, optname) {
+        (SOL_SOCKET, libc::SO_REUSEADDR) => wishes.reuse_addr = value != 0,
+        (SOL_SOCKET, libc::SO_REUSEPORT) => wishes.reuse_port = value != 0,
+        (SOL_SOCKET, libc::SO_KEEPALIVE) => wishes.keepalive = value != 0,
+        (SOL_SOCKET, libc::SO_RCVBUF) => wishes.recv_buffer = buffer,
+        (SOL_SOCKET, libc::SO_SNDBUF) => wishes.send_buffer = buffer,
+        (SOL_SOCKET, _) => {
+            let seconds = seconds.clamp(0, u16::MAX.into()) as u16;
+            wishes.linger = (value != 0).then_some(seconds);
+        }
+        _ => wishes.nodelay = value != 0,
+    }
+    c.endpoint.state(t).set_wishes(id, wishes).map(|()| 0)
 }
 
 type Token = crate::flow::token::Token;
@@ -154,12 +266,16 @@ unsafe fn fragments(
 }
 
 entry! {
-    /// Sets an option; `optlen` is not looked at. EACCES, EBADF, EFAULT, EINVAL, ENOSYS, ENOTSOCK; EPERM: see MOS_STOP_MON.
-    fn mtcp_setsockopt(mctx: Mctx, sock: c_int, level: c_int, optname: c_int, optval: *const c_void, _optlen: libc::socklen_t) -> c_int, fails -1; {
+    /// Sets an option; `optlen` is only looked at for stream sockets. EACCES, EBADF, EFAULT, EINVAL, ENOSYS, ENOTSOCK; EPERM: see MOS_STOP_MON.
+    fn mtcp_setsockopt(mctx: Mctx, sock: c_int, level: c_int, optname: c_int, optval: *const c_void, optlen: libc::socklen_t) -> c_int, fails -1; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
         if level != SOL_MONSOCKET {
-            return enter::anywhere(cpu, ACCESS, |c| other_level(c, sock, level));
+            return enter::locked(cpu, ACCESS, |c, t| {
+                let id = stream_option(c, t, sock, level)?;
+                // SAFETY: the caller's promise.
+                unsafe { set_stream(c, t, id, level, optname, optval, optlen) }
+            });
         }
         let known = matches!(
             optname,

@@ -1,6 +1,7 @@
 //! Monitor sockets: making, closing, filters, user pointers, addresses (monitor.md §1.1, §1.2, §1.5, §7.4).
 
 use super::abi::{Mctx, MonitorFilter};
+use super::endpoint::{need_ids, peer_of, put_address};
 use super::{ACCESS, cpu_of, entry, id_of};
 use crate::monitor::filter::{RawFilter, StreamFilter};
 use crate::monitor::listener::Kind;
@@ -16,10 +17,13 @@ const MONITOR_STREAM: c_int = 3;
 const MONITOR_RAW: c_int = 7;
 
 entry! {
-    /// Makes a socket. EACCES, EAFNOSUPPORT, EINVAL (type), ENFILE (no id), ENOSYS (stream sockets, so far).
+    /// Makes a socket. EACCES, EAFNOSUPPORT, EINVAL (type), ENFILE (no id), ENOMEM.
     fn mtcp_socket(mctx: Mctx, domain: c_int, kind: c_int, _protocol: c_int) -> c_int, fails -1; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
+        if domain == libc::AF_INET && kind == libc::SOCK_STREAM {
+            return need_ids(cpu, 1, |c, t| c.endpoint.socket(&c.monitor, t).map(|id| id as c_int));
+        }
         let made = enter::anywhere(cpu, ACCESS, |c| {
             if domain != libc::AF_INET {
                 return Err(Errno(libc::EAFNOSUPPORT));
@@ -27,7 +31,6 @@ entry! {
             let kind = match kind {
                 MONITOR_STREAM => Kind::Stream,
                 MONITOR_RAW => Kind::Raw,
-                libc::SOCK_STREAM => return Err(Errno(libc::ENOSYS)),
                 _ => return Err(Errno(libc::EINVAL)),
             };
             if !monitors(c) {
@@ -170,8 +173,8 @@ fn sockaddr_of(address: SocketAddr) -> Option<libc::sockaddr_in> {
 }
 
 entry! {
-    /// Addresses of a flow's ends: 16 bytes for one side, 32 for both, client first; the NAT sample of mOS offers room for
-    /// more than both. EACCES, EBADF, EPERM, ENOTCONN, EINVAL.
+/// Addresses of a flow's ends: 16 bytes for one side, 32 for both, client first; the NAT sample of mOS offers room for
+    /// more than both. Of a stream socket the peer's, whatever the side. EACCES, EBADF, EPERM, ENOTCONN, ENOTSOCK, EINVAL.
     fn mtcp_getpeername(mctx: Mctx, sock: c_int, addr: *mut libc::sockaddr, addrlen: *mut libc::socklen_t, side: c_int) -> c_int, fails -1; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
@@ -183,10 +186,21 @@ entry! {
             // The range of the id is looked at before the thread.
             Err(Errno(libc::EPERM)) => {
                 enter::anywhere(cpu, ACCESS, |c| id_of(sock, c.monitor.settings.max_ids))?;
-                return Err(Errno(libc::EPERM));
+                Err(Errno(libc::EPERM))
             }
-            other => other?,
+            other => other,
         };
+        if let Err(Errno(libc::EPERM | libc::ENOTCONN)) = peers
+            && let Some(peer) = peer_of(cpu, sock)?
+        {
+            if addr.is_null() || addrlen.is_null() {
+                return Err(Errno(libc::EFAULT));
+            }
+            // SAFETY: neither is NULL, so room for `*addrlen` bytes by the caller's promise.
+            unsafe { put_address(peer, addr, addrlen) };
+            return Ok(0);
+        }
+        let peers = peers?;
         if addr.is_null() || addrlen.is_null() {
             return Err(Errno(libc::EINVAL));
         }

@@ -4,22 +4,38 @@
 //! Nothing here waits or knows threads: a call does what can be done now, or says that it cannot yet; who waits, and how,
 //! is `runtime`'s. What changes notes the sockets whose waiters are to look again ([`State::take_woken`]).
 
+pub mod calls;
+pub mod conn;
 pub mod epoll;
 pub mod events;
+pub mod input;
+pub mod listener;
+pub mod output;
 pub mod pipe;
+pub mod ports;
+pub mod reply;
+pub mod round;
 pub mod socket;
+pub mod stack;
 
 use crate::flow::slab::Slab;
 use crate::flow::token::{Token, TokenCell};
 use crate::monitor::{Errno, Monitor, Result};
+use crate::tcp::tcb::Config;
 use epoll::{Epoll, Watch};
 use pipe::Pipe;
+use ports::{Sources, Steering};
 use socket::{Kind, Socket, Sockets};
+use stack::Stack;
+use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicU32;
 
 /// One core's end-host sockets.
 #[derive(Debug, Default)]
 pub struct Endpoint {
     cell: TokenCell<State>,
+    /// Connections now, for other threads.
+    pub connections: AtomicU32,
 }
 
 /// Everything they own: reached only with a token.
@@ -29,6 +45,17 @@ pub struct State {
     pub sockets: Sockets,
     watches: Slab<Watch>,
     pipes: Slab<Pipe>,
+    /// Connections and listeners, once there is a stream socket.
+    stack: Option<Box<Stack>>,
+    /// What it is made with.
+    config: Config,
+    steering: Steering,
+    /// Source addresses that `mtcp_init_rss` prepared.
+    sources: Option<Sources>,
+    /// Addresses that are no port's and were given by bind or `mtcp_init_rss`: packets to them may be ours.
+    foreign: Vec<Ipv4Addr>,
+    /// The core's time, µs.
+    now: u64,
     /// Threads that sleep until something changes; with none, nothing needs noting.
     pub sleepers: u32,
     woken: Vec<u32>,
@@ -37,10 +64,21 @@ pub struct State {
 }
 
 impl Endpoint {
+    /// Without sockets; connections will have these settings.
+    pub fn new(config: Config) -> Self {
+        let state = State { config, ..State::default() };
+        Endpoint { cell: TokenCell::new(state), connections: AtomicU32::new(0) }
+    }
+
     /// The state, lent against the token.
     #[inline]
     pub fn state<'a>(&'a self, token: &'a mut Token) -> &'a mut State {
         self.cell.get(token)
+    }
+
+    /// The state, before others know of it.
+    pub fn get_mut(&mut self) -> &mut State {
+        self.cell.get_mut()
     }
 
     /// The state, for reading.
@@ -64,7 +102,20 @@ impl Endpoint {
         Ok(ids)
     }
 
-    /// Closes a socket; its id is free afterwards. `None`: the id names no end-host socket.
+    /// Ends a connection with a RST; its socket's id is free afterwards. ENOTSOCK, ENOTCONN.
+    pub fn abort(&self, m: &Monitor, t: &mut Token, id: u32) -> Result<()> {
+        let st = self.state(t);
+        let result = st.abort(id);
+        if result != Err(Errno(libc::ENOTSOCK)) {
+            st.wake(id);
+            st.forget_socket(id);
+            st.sockets.take(id);
+            m.setup.lock().ids.free(id);
+        }
+        result
+    }
+
+    /// Closes a socket; its id is free afterwards, also after an error. `None`: the id names no end-host socket.
     pub fn close(&self, m: &Monitor, t: &mut Token, id: u32) -> Option<Result<()>> {
         let st = self.state(t);
         st.sockets.get(id)?;
@@ -74,6 +125,14 @@ impl Endpoint {
         let result = match st.sockets.take(id)? {
             Kind::Pipe { pipe, writes } => {
                 st.close_pipe_end(pipe, writes);
+                Ok(())
+            }
+            Kind::Stream(stream) => st.close_stream(&stream),
+            Kind::Listener => {
+                if let Some(stack) = st.stack_mut() {
+                    stack.unlisten(id);
+                }
+                st.pass_on();
                 Ok(())
             }
             Kind::Epoll(_) | Kind::Unused => Ok(()),
@@ -113,10 +172,65 @@ fn kept<T>(m: &Monitor, ids: &[u32], made: Result<T>) -> Result<T> {
 }
 
 impl State {
+    /// Connections and listeners.
+    pub fn stack(&self) -> Option<&Stack> {
+        self.stack.as_deref()
+    }
+
+    /// Connections and listeners.
+    pub fn stack_mut(&mut self) -> Option<&mut Stack> {
+        self.stack.as_deref_mut()
+    }
+
+    /// Makes room for connections. ENOMEM.
+    fn stack_or_new(&mut self) -> Result<()> {
+        if self.stack.is_none() {
+            self.stack = Some(Box::new(Stack::new(self.config.clone(), self.steering, self.now)));
+        }
+        Ok(())
+    }
+
+    /// Settings of connections.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Which tuples are this core's, as of now.
+    pub fn steer(&mut self, steering: Steering) {
+        self.steering = steering;
+        if let Some(stack) = self.stack_mut() {
+            stack.steering = steering;
+        }
+    }
+
+    /// Remembers an address that may be no port's.
+    fn take_foreign(&mut self, addr: Ipv4Addr) {
+        if !addr.is_unspecified() && !self.foreign.contains(&addr) && self.foreign.try_reserve(1).is_ok() {
+            self.foreign.push(addr);
+        }
+    }
+
+    /// Passes on to sockets what the connections have told.
+    pub(crate) fn pass_on(&mut self) {
+        let Some(stack) = self.stack_mut() else { return };
+        let mut told = stack.take_told();
+        for (sock, bits) in told.drain(..) {
+            self.notify(sock, bits);
+        }
+        if let Some(stack) = self.stack_mut() {
+            stack.give_back(told);
+        }
+    }
+
     /// What a socket is ready for now.
     pub fn readiness(&self, id: u32) -> u32 {
         match self.sockets.get(id) {
             Some(&Socket { kind: Kind::Pipe { pipe, writes }, .. }) => self.pipe_readiness(pipe, writes),
+            Some(Socket { kind: Kind::Stream(stream), .. }) => self.stream_readiness(stream),
+            Some(Socket { kind: Kind::Listener, .. }) => {
+                let ready = self.stack().and_then(|s| s.listeners.get(id)).is_some_and(|l| l.is_ready());
+                if ready { events::IN } else { 0 }
+            }
             _ => 0,
         }
     }

@@ -82,7 +82,7 @@ impl State {
             return Err(Errno(libc::EBADF));
         }
         if out.is_empty() {
-            return Ok(Some(0));
+            return self.nothing_asked(id);
         }
         if pipe.bytes.is_empty() {
             return Ok((pipe.ends[1] == NONE).then_some(0));
@@ -123,7 +123,7 @@ impl State {
             return Err(Errno(libc::EPIPE));
         }
         if from.is_empty() {
-            return Ok(Some(0));
+            return self.nothing_asked(id);
         }
         let room = pipe.room();
         if room == 0 || (from.len() <= ATOMIC && room < from.len()) {
@@ -135,6 +135,12 @@ impl State {
         let reader = pipe.ends[0];
         self.notify(reader, IN);
         Ok(Some(count))
+    }
+
+    /// The reference's answers to a length of 0: EAGAIN, and 0 on a blocking socket.
+    pub(super) fn nothing_asked(&self, id: u32) -> Result<Option<usize>> {
+        let socket = self.sockets.get(id).ok_or(Errno(libc::EBADF))?;
+        if socket.nonblocking { Err(Errno(libc::EAGAIN)) } else { Ok(Some(0)) }
     }
 
     /// Closes one end; the other is told.

@@ -3,10 +3,48 @@
 //! Ids come from the context's one id space (K9), which the monitor's sockets share; here lies what an id names when it is
 //! an end-host socket. A slot's generation tells a waiter that the socket it waited for was closed and its id used again.
 
+use crate::flow::arena::Id;
 use crate::flow::{OutOfMemory, reserve};
+use std::net::SocketAddrV4;
 
 /// "No watch": the end of a list.
 pub const NONE: u32 = u32::MAX;
+
+/// What an application asked of a stream socket by options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// `TCP_NODELAY`.
+    pub nodelay: bool,
+    /// `SO_KEEPALIVE`.
+    pub keepalive: bool,
+    /// `SO_REUSEADDR`. Every address can be used again here; it is only remembered.
+    pub reuse_addr: bool,
+    /// `SO_REUSEPORT`.
+    pub reuse_port: bool,
+    /// `SO_SNDBUF`; 0: as configured.
+    pub send_buffer: u32,
+    /// `SO_RCVBUF`; 0: as configured.
+    pub recv_buffer: u32,
+    /// `SO_LINGER`, seconds. Of a close with any but 0 the data is delivered in the background.
+    pub linger: Option<u16>,
+}
+
+/// A stream socket that is no listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    /// Its connection, once there is one.
+    pub conn: Id,
+    /// Its own address as far as `mtcp_bind` said.
+    pub bound: Option<SocketAddrV4>,
+    /// Its options.
+    pub wishes: Wishes,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Stream { conn: Id::NONE, bound: None, wishes: Wishes::default() }
+    }
+}
 
 /// What an end-host socket is.
 #[derive(Debug, Default)]
@@ -14,6 +52,10 @@ pub enum Kind {
     /// No end-host socket.
     #[default]
     Unused,
+    /// A stream socket.
+    Stream(Stream),
+    /// A listening socket.
+    Listener,
     /// An epoll object.
     Epoll(super::epoll::Epoll),
     /// One end of a pipe.

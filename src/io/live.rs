@@ -199,6 +199,16 @@ impl Live {
         self.views.get(rx.off).map_or(&[], |view| unsafe { view.bytes() })
     }
 
+    /// Whether device `to` takes no more frames just now, also after a flush. One that never takes any is not full.
+    pub fn is_full(&mut self, to: u8, len: usize) -> bool {
+        let Some(it) = self.devices.get_mut(to as usize) else { return false };
+        if it.device.has_room(len) != Queued::Full {
+            return false;
+        }
+        Self::flush_one(it, &mut self.lost);
+        it.device.has_room(len) == Queued::Full
+    }
+
     /// Queues a copy of a frame on device `to` (a number in the list given to [`new`](Self::new)).
     pub fn send(&mut self, to: u8, frame: &[u8]) -> bool {
         let Some(it) = self.devices.get_mut(to as usize) else { return false };

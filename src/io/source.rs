@@ -67,6 +67,8 @@ pub type Steer = Box<dyn FnMut(&[u8]) -> bool + Send>;
 /// Packet source and outputs of one core.
 pub struct Source {
     input: Input,
+    /// The input, while frames from elsewhere stand in its place.
+    lent: Option<Input>,
     /// Devices in the configuration's order, then egress files.
     pub ports: Vec<Port>,
 }
@@ -80,27 +82,27 @@ impl std::fmt::Debug for Source {
 impl Source {
     /// A source without packets.
     pub fn none(ports: Vec<Port>) -> Self {
-        Source { input: Input::None, ports }
+        Source { input: Input::None, lent: None, ports }
     }
 
     /// Capture files, reader `n` being port `devices[n]`; `steer` picks this core's frames when there are several cores.
     pub fn replay(replay: Replay, steer: Option<Steer>, devices: Vec<u8>, ports: Vec<Port>) -> Self {
-        Source { input: Input::Replay(Box::new(replay), steer, devices), ports }
+        Source { input: Input::Replay(Box::new(replay), steer, devices), lent: None, ports }
     }
 
     /// Live devices; ports whose output is [`Output::Device`] send by them.
     pub fn live(live: Live, ports: Vec<Port>) -> Self {
-        Source { input: Input::Live(Box::new(live)), ports }
+        Source { input: Input::Live(Box::new(live)), lent: None, ports }
     }
 
     /// As [`live`](Self::live), on the packets' clock.
     pub fn stamped(stamped: Stamped, ports: Vec<Port>) -> Self {
-        Source { input: Input::Stamped(Box::new(stamped)), ports }
+        Source { input: Input::Stamped(Box::new(stamped)), lent: None, ports }
     }
 
     /// Packets by hand.
     pub fn script(ports: Vec<Port>) -> Self {
-        Source { input: Input::Script(Script::default()), ports }
+        Source { input: Input::Script(Script::default()), lent: None, ports }
     }
 
     /// The packets by hand, to add some.
@@ -188,6 +190,35 @@ impl Source {
             Input::Live(live) => live.more_waits(),
             Input::Stamped(stamped) => stamped.more_of_tick(),
             Input::None | Input::Script(_) => false,
+        }
+    }
+
+    /// Puts frames of our own, each with its port, in the place of the input until [`give_back`](Self::give_back): as a batch they
+    /// can be looked at as if they had been received.
+    pub fn lend(&mut self, now_ns: u64, frames: Vec<(u8, Vec<u8>)>, out: &mut Vec<RxFrame>) {
+        out.clear();
+        let mut script = Script::default();
+        for (off, (dev, frame)) in frames.into_iter().enumerate() {
+            let (len, vouch) = (frame.len() as u32, Vouch::Good);
+            out.push(RxFrame { ts_ns: now_ns, off, cap_len: len, wire_len: len, dev, vouch });
+            script.frames.push(frame);
+        }
+        let input = std::mem::replace(&mut self.input, Input::Script(script));
+        self.lent.get_or_insert(input);
+    }
+
+    /// The input is back.
+    pub fn give_back(&mut self) {
+        if let Some(input) = self.lent.take() {
+            self.input = input;
+        }
+    }
+
+    /// Whether port `to` takes no frame of `len` bytes just now, also after it was asked to send what it holds.
+    pub fn is_full(&mut self, to: u8, len: usize) -> bool {
+        match (self.ports.get(to as usize).and_then(|p| p.output.as_ref()), &mut self.input) {
+            (Some(&Output::Device(n)), Input::Live(live)) => live.is_full(n, len),
+            _ => false,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::flow::token::Token;
 use crate::io::replay::Fill;
 use crate::net::forward;
 use crate::net::prepare;
+use crate::net::route::Hop;
 use std::sync::atomic::Ordering;
 
 impl State {
@@ -18,6 +19,22 @@ impl State {
         }
         self.stats.settle_fault();
     }
+}
+
+/// Who takes TCP packets that end at this host.
+pub trait Terminal {
+    /// Whether packet `at` of the batch is for this host.
+    fn wants(&self, m: &Monitor, t: &mut Token, at: usize) -> bool;
+    /// Takes packet `at`, as the callbacks left it.
+    fn take(&self, m: &Monitor, t: &mut Token, at: usize);
+}
+
+/// No packet ends here.
+impl Terminal for () {
+    fn wants(&self, _: &Monitor, _: &mut Token, _: usize) -> bool {
+        false
+    }
+    fn take(&self, _: &Monitor, _: &mut Token, _: usize) {}
 }
 
 impl Monitor {
@@ -35,8 +52,9 @@ impl Monitor {
         prepare::receive(self.state(t), self.settings.verify)
     }
 
-    /// Handles the packets of the batch (decision C: parse all, look all up, then one by one).
-    pub fn packets(&self, t: &mut Token) {
+    /// Handles the packets of the batch (decision C: parse all, look all up, then one by one). Those for this host go to
+    /// `here` when the monitors have seen them.
+    pub fn packets(&self, t: &mut Token, here: &impl Terminal) {
         let st = self.state(t);
         st.received_before = st.stats.rx_packets;
         prepare::batch(st, self.settings.verify);
@@ -45,13 +63,74 @@ impl Monitor {
             let st = self.state(t);
             st.stats.rx_packets += 1;
             st.stats.rx_bytes += st.batch[at].cap_len as u64;
-            let fate = if self.plain(t, at) { Fate::Forward } else { self.inspect(t, at) };
-            forward::packet(self.state(t), at, fate, self.settings.forward);
+            if here.wants(self, t, at) {
+                self.packet_for_us(t, at, here);
+            } else {
+                let fate = if self.plain(t, at) { Fate::Forward } else { self.inspect(t, at) };
+                forward::packet(self.state(t), at, fate, self.settings.forward);
+            }
             self.finish_packet(t);
         }
         let st = self.state(t);
         st.batch.clear();
         st.prepared.clear();
+    }
+
+    /// A packet for this host: monitors see it as any other, and may drop it.
+    #[inline(never)]
+    fn packet_for_us(&self, t: &mut Token, at: usize, here: &impl Terminal) {
+        let before = self.state(t).stats;
+        let fate = self.inspect(t, at);
+        if self.state(t).cur.edited {
+            prepare::again(self.state(t), self.settings.verify);
+            if !here.wants(self, t, at) {
+                // Translated (NAT): it goes on to somebody else.
+                return forward::packet(self.state(t), at, fate, self.settings.forward);
+            }
+        }
+        let st = self.state(t);
+        // Of the inspection's counters it counts in this one only.
+        st.stats.take_back_inspection(&before);
+        st.stats.in_local += 1;
+        if st.cur.dropped {
+            st.stats.drop_callback += 1;
+        } else {
+            st.stats.consumed += 1;
+            here.take(self, t, at);
+        }
+    }
+
+    /// Packets this host sends itself, when there are monitors: these see them as any other, then they leave.
+    pub fn outgoing(&self, t: &mut Token, frames: Vec<(Hop, Vec<u8>)>) {
+        let st = self.state(t);
+        let (hops, frames): (Vec<Hop>, Vec<Vec<u8>>) = frames.into_iter().unzip();
+        let frames = hops.iter().zip(frames).map(|(hop, frame)| (hop.port, frame)).collect();
+        st.io.lend(st.now_ns, frames, &mut st.batch);
+        prepare::batch(st, false);
+        for (at, &hop) in hops.iter().enumerate().take(self.state(t).batch.len()) {
+            self.refresh_views(t);
+            let before = self.state(t).stats;
+            self.inspect(t, at);
+            let st = self.state(t);
+            st.stats.take_back_inspection(&before);
+            st.stats.truncated = before.truncated;
+            if st.cur.dropped {
+                st.stats.sent_lost += 1;
+            } else {
+                let frame = st.current_frame();
+                let mut copy = Vec::new();
+                if copy.try_reserve_exact(frame.len()).is_ok() {
+                    copy.extend_from_slice(frame);
+                    st.host.send_to(hop, copy, false, st.now_ms);
+                }
+            }
+            self.finish_packet(t);
+        }
+        let st = self.state(t);
+        st.batch.clear();
+        st.prepared.clear();
+        st.io.give_back();
+        forward::settle(st);
     }
 
     /// What follows the packets of an iteration.

@@ -112,6 +112,15 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// What inspection made of a packet since `before` is counted elsewhere.
+    pub fn take_back_inspection(&mut self, before: &Stats) {
+        self.in_flow = before.in_flow;
+        self.in_orphan = before.in_orphan;
+        self.in_unmonitored = before.in_unmonitored;
+        self.in_non_tcp = before.in_non_tcp;
+        self.in_fragment = before.in_fragment;
+    }
+
     /// Sum over what inspection made of packets: always `rx_packets`.
     pub fn inspected(&self) -> u64 {
         self.in_flow

@@ -11,12 +11,15 @@ use super::sync::{Baton, Condvar, Mutex};
 use super::wait::Waits;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
+use crate::endpoint::ports::Steering;
 use crate::flow::hash::FlowHash;
+use crate::flow::token::Token;
 use crate::io::clock;
 use crate::io::interface::Kernel;
 use crate::io::source::{PortCounters, Source};
 use crate::monitor::state::ForeignCalls;
 use crate::monitor::{Errno, Monitor, Result, Settings};
+use crate::tcp::tcb;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -79,6 +82,22 @@ pub fn settings_of(config: &Config) -> Settings {
     }
 }
 
+/// What connections of this host are made with.
+pub fn tcp_of(config: &Config) -> tcb::Config {
+    let mos = &config.mos;
+    let seconds = |s: i32| s.max(0) as u64 * tcb::config::SECOND;
+    let (recv, send) = (mos.rmem_size.max(2048) as u32, mos.wmem_size.max(2048) as u32);
+    let default = tcb::Config::default();
+    tcb::Config {
+        idle: seconds(mos.tcp_timeout),
+        time_wait: seconds(mos.tcp_tw_interval),
+        send_limit: send,
+        recv_limit: recv,
+        recv_initial: default.recv_initial.min(recv),
+        ..default
+    }
+}
+
 impl Context {
     /// Makes a context that is not known to the process and has no thread: the caller drives it.
     pub fn detached(core: usize, config: Arc<Config>, foreign: ForeignCalls, source: Source) -> Context {
@@ -108,7 +127,7 @@ impl Context {
         Context {
             core,
             monitor,
-            endpoint: Endpoint::default(),
+            endpoint: Endpoint::new(tcp_of(&config)),
             waits: Waits::default(),
             baton: Baton::default(),
             poller: Mutex::new(Poller::new(config.mos.stat_print.clone())),
@@ -153,9 +172,9 @@ impl Context {
         if registry::context(core).is_ok() {
             return Err(exists());
         }
+        let sharing: Vec<usize> =
+            (0..cores as usize).filter(|&c| config.mos.cpu_mask >> c & 1 == 1).collect();
         let source = if devices.is_live() {
-            let sharing: Vec<usize> =
-                (0..cores as usize).filter(|&c| config.mos.cpu_mask >> c & 1 == 1).collect();
             devices.live_source(core as usize, &sharing).map_err(|message| {
                 log::error!("mtcp_create_context({core}): {message}");
                 Errno(libc::ENODEV)
@@ -166,6 +185,10 @@ impl Context {
         let host = devices.host(&source.ports);
         let mut context = Context::detached(core as usize, config, foreign, source);
         context.monitor.cell.get_mut().host = host;
+        if let Some(rank) = sharing.iter().position(|&c| c == core as usize) {
+            let steering = Steering { rss: devices.rss(), rank: rank as u32, cores: sharing.len() as u32 };
+            context.endpoint.get_mut().steer(steering);
+        }
         let context = Arc::new(context);
         let back = |context: &Context| {
             if let Some(live) = core_loop::with_token(context, |t| context.monitor.state(t).io.take_live()) {
@@ -204,6 +227,15 @@ impl Context {
     pub fn tell_time(&self) {
         if self.live {
             self.monitor.clock_ms.fetch_max(clock::now_ns() / 1_000_000, Ordering::AcqRel);
+        }
+    }
+
+    /// As [`tell_time`](Self::tell_time) for a call on the core's own state.
+    pub fn tell_time_inside(&self, t: &mut Token) {
+        if self.live {
+            let now_ns = clock::now_ns();
+            self.monitor.clock_ms.fetch_max(now_ns / 1_000_000, Ordering::AcqRel);
+            self.endpoint.set_time(t, now_ns / 1000);
         }
     }
 

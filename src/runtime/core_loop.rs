@@ -36,6 +36,7 @@ pub fn run(context: Arc<Context>, devices: &Devices) {
     }
     if devices.is_live() {
         live_loop::run(&context);
+        live_loop::drain(&context);
     } else if let Some(sharing) = gate::wait(&context) {
         match devices.source(context.core, &sharing) {
             Ok(source) => {

@@ -5,13 +5,12 @@
 
 use super::context::Context;
 use super::registry;
-use super::wait::{self, Look};
+use super::wait::{self, Look, Patience};
 use crate::flow::token::Token;
 use crate::monitor::{Errno, Result};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
-use std::time::Instant;
 
 thread_local! {
     /// The context whose round this thread is running.
@@ -121,7 +120,7 @@ pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -
             let _held = context.baton.take();
             // SAFETY: this thread took the lock a line ago, and has no other token for this core.
             let mut token = unsafe { Token::new() };
-            context.tell_time();
+            context.tell_time_inside(&mut token);
             let result = call(&context, &mut token);
             context.waits.deliver(&context, &mut token);
             // What it queued leaves in the next round.
@@ -131,12 +130,12 @@ pub fn locked<R>(cpu: i32, gone: Gone, call: impl FnOnce(&Context, &mut Token) -
     }
 }
 
-/// Looks at end-host socket `sock` until it is done, an error, or `until`; see [`wait::wait`]. From a callback it looks once.
+/// Looks at end-host socket `sock` until it is done, an error, or time is over; see [`wait::wait`]. From a callback it looks once.
 pub fn waiting<R>(
     cpu: i32,
     gone: Gone,
     sock: i32,
-    until: Option<Instant>,
+    patience: Patience,
     mut look: impl FnMut(&Context, &mut Token) -> Result<Look<R>>,
 ) -> Result<Option<R>> {
     check_cpu(cpu).map_err(|e| gone.unwrap_or(e))?;
@@ -147,7 +146,7 @@ pub fn waiting<R>(
         }),
         From::Outside => {
             let _inside = Inside::enter();
-            wait::wait(&*alive(cpu)?, u32::try_from(sock).unwrap_or(u32::MAX), until, look)
+            wait::wait(&*alive(cpu)?, u32::try_from(sock).unwrap_or(u32::MAX), patience, look)
         }
     }
 }

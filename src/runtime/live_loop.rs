@@ -14,7 +14,6 @@ use super::report::Lines;
 use crate::flow::token::Token;
 use crate::io::clock;
 use crate::io::replay::Fill;
-use crate::monitor::Monitor;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -27,6 +26,8 @@ const RETRY: Duration = Duration::from_millis(1);
 const SPINS: u32 = 256;
 /// Length of a nap between rounds. (The kernel adds its timer slack, usually as much again.)
 const NAP: Duration = Duration::from_micros(50);
+/// How long connections may take to end when the core does (D18).
+const DRAIN: Duration = Duration::from_millis(500);
 /// Between two looks at the devices' own counters.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 
@@ -92,7 +93,7 @@ impl Poller {
         let _running = enter::running(context);
         let looks = self.counters_at.is_none_or(|at| at.elapsed() >= COUNTERS_EVERY);
         let found = guarded(context, |t| {
-            let found = round(&context.monitor, t);
+            let found = round(context, t);
             let st = context.monitor.state(t);
             if self.fds.is_none() {
                 let mut fds = Vec::new();
@@ -154,14 +155,37 @@ impl Poller {
 
 /// The core's own thread: polls until the core is to end.
 pub fn run(context: &Context) {
+    let turns = &context.waits.turns;
     loop {
+        turns.wait_for_own(context);
         let mut poller = context.poller.lock();
         match poller.round(context) {
+            // Whoever else polls has noticed, or will before it looks at a device.
             Turn::Over => break,
-            Turn::Worked => {}
-            Turn::Idle => poller.wait(context, MOST_SLEEP),
+            // Another that wants to poll has woken this thread before it asked for the right.
+            Turn::Idle if !turns.is_taken() => poller.wait(context, MOST_SLEEP),
+            Turn::Idle | Turn::Worked => {}
         }
     }
+}
+
+/// The core ends (D18): connections are closed, for which their peers have a bounded time; what is left then is reset.
+pub(super) fn drain(context: &Context) {
+    let _running = enter::running(context);
+    guarded(context, |t| context.endpoint.state(t).stack_mut().map(|s| s.close_all()));
+    let end = Instant::now() + DRAIN;
+    let busy = |t: &mut Token| context.endpoint.state(t).stack().is_some_and(|s| s.is_busy());
+    while guarded(context, busy) == Some(true) && Instant::now() < end {
+        if guarded(context, |t| round(context, t).packets) != Some(true) {
+            std::thread::sleep(RETRY);
+        }
+    }
+    guarded(context, |t| {
+        if let Some(stack) = context.endpoint.state(t).stack_mut() {
+            stack.abort_all();
+        }
+        round(context, t);
+    });
 }
 
 /// As [`run`] for a context without a thread, on the calling one; `stop` is asked before each round and a few times a second.
@@ -186,12 +210,14 @@ pub(super) fn end(context: &Context) {
 }
 
 /// One iteration: a burst of every device, then what follows the packets.
-fn round(m: &Monitor, t: &mut Token) -> Found {
+fn round(context: &Context, t: &mut Token) -> Found {
+    let (m, ours) = (&context.monitor, &context.endpoint);
     let mut packets = false;
     while let Fill::Batch { now_ns, ends_iteration } = m.receive(t) {
         packets |= !m.state(t).batch.is_empty();
         m.set_time(t, now_ns);
-        m.packets(t);
+        ours.set_time(t, now_ns / 1000);
+        m.packets(t, ours);
         if ends_iteration {
             break;
         }
@@ -199,9 +225,11 @@ fn round(m: &Monitor, t: &mut Token) -> Found {
     let st = m.state(t);
     st.more_waits = st.io.more_waits();
     packets |= st.io.holds();
+    let waits = ours.end_round(m, t);
     m.end_iteration(t);
-    let waiting = m.state(t).tx_waiting;
-    Found { packets, waiting, due_ms: m.next_deadline_ms(t) }
+    let waiting = m.state(t).tx_waiting || waits;
+    let due_ms = [m.next_deadline_ms(t), ours.next_due_ms(t)].into_iter().flatten().min();
+    Found { packets, waiting, due_ms }
 }
 
 /// Takes over what only the devices know.

@@ -23,4 +23,5 @@ pub mod signals;
 pub mod sleep;
 pub mod surroundings;
 pub mod sync;
+pub mod turns;
 pub mod wait;

@@ -4,6 +4,7 @@
 use super::context::Context;
 use super::core_loop::{GaveUp, MOST_PANICS, guarded, with_token};
 use super::report::{Lines, ReplayStats};
+use crate::endpoint::Endpoint;
 use crate::flow::token::Token;
 use crate::io::progress::Progress;
 use crate::io::replay::{Ahead, Fill};
@@ -42,7 +43,7 @@ pub(super) fn run(context: &Context, first: bool) {
     let mut empty = 0;
     while !context.stop.load(Ordering::Acquire) {
         let round = guarded(context, |t| {
-            let round = round(m, t, &mut between);
+            let round = round(m, &context.endpoint, t, &mut between);
             let st = m.state(t);
             *m.published.lock() = st.stats;
             stats.sample(st);
@@ -88,7 +89,7 @@ pub(super) fn drive(context: &Context, stop: impl Fn() -> bool) -> Result<(), Ga
     let mut panics = 0;
     let mut empty = 0;
     while !stop() && panics < MOST_PANICS {
-        match guarded(context, |t| round(m, t, &mut between)) {
+        match guarded(context, |t| round(m, &context.endpoint, t, &mut between)) {
             Some(Round::Done) => break,
             Some(Round::Nothing) => nap(&mut empty),
             Some(_) => (panics, empty) = (0, 0),
@@ -113,7 +114,7 @@ fn nap(empty: &mut u32) {
 
 /// One step: the packets of (a part of) an iteration, or the next deadline in the silence before them.
 /// `between`: no iteration is open.
-pub fn round(m: &Monitor, t: &mut Token, between: &mut bool) -> Round {
+pub fn round(m: &Monitor, ours: &Endpoint, t: &mut Token, between: &mut bool) -> Round {
     if *between {
         let next = match m.state(t).io.ahead() {
             Ahead::At(ns) => Some(ns / 1_000_000),
@@ -130,16 +131,16 @@ pub fn round(m: &Monitor, t: &mut Token, between: &mut bool) -> Round {
             m.set_time(t, start * 1_000_000);
             m.start_timers(start);
         }
-        let due = m.next_deadline_ms(t);
+        let due = [m.next_deadline_ms(t), ours.next_due_ms(t)].into_iter().flatten().min();
         match (next, due) {
             (Some(next), Some(due)) if due < next => {
-                silence(m, t, due, next);
+                silence(m, ours, t, due, next);
                 return Round::Silence;
             }
             (Some(_), _) => {}
             (None, _) if m.state(t).flows.is_empty() => return Round::Done,
             (None, Some(due)) if m.state(t).wheel.next_due().is_some_and(|d| d < 1 << 61) => {
-                silence(m, t, due, u64::MAX / 1_000_000);
+                silence(m, ours, t, due, u64::MAX / 1_000_000);
                 return Round::Draining;
             }
             (None, _) => {
@@ -151,24 +152,33 @@ pub fn round(m: &Monitor, t: &mut Token, between: &mut bool) -> Round {
     }
     let Fill::Batch { now_ns, ends_iteration } = m.receive(t) else {
         *between = true;
-        m.end_iteration(t);
+        end_iteration(m, ours, t);
         return Round::Silence;
     };
-    m.set_time(t, now_ns / 1_000_000 * 1_000_000);
-    m.packets(t);
+    let now_ms = now_ns / 1_000_000;
+    m.set_time(t, now_ms * 1_000_000);
+    ours.set_time(t, now_ms * 1000);
+    m.packets(t, ours);
     *between = ends_iteration;
     if ends_iteration {
         let st = m.state(t);
         st.more_waits = st.io.more_waits();
-        m.end_iteration(t);
+        end_iteration(m, ours, t);
     }
     Round::Packets
 }
 
-/// An iteration without packets, at a deadline in a silence that lasts until `end`.
-fn silence(m: &Monitor, t: &mut Token, due_ms: u64, end_ms: u64) {
-    m.set_time(t, due_ms.saturating_mul(1_000_000));
-    m.state(t).jump = Some(end_ms);
+/// What follows the packets of an iteration.
+fn end_iteration(m: &Monitor, ours: &Endpoint, t: &mut Token) {
+    ours.end_round(m, t);
     m.end_iteration(t);
+}
+
+/// An iteration without packets, at a deadline in a silence that lasts until `end`.
+fn silence(m: &Monitor, ours: &Endpoint, t: &mut Token, due_ms: u64, end_ms: u64) {
+    m.set_time(t, due_ms.saturating_mul(1_000_000));
+    ours.set_time(t, due_ms.saturating_mul(1000));
+    m.state(t).jump = Some(end_ms);
+    end_iteration(m, ours, t);
     m.state(t).jump = None;
 }

@@ -15,6 +15,17 @@ impl<T> One<T> {
         One { cell: None }
     }
 
+    /// One.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; the value is dropped.
+    pub fn new(value: T) -> Result<Self, OutOfMemory> {
+        let mut list = Vec::new();
+        list.try_reserve_exact(1)?;
+        list.push(value);
+        Ok(One { cell: list.into_boxed_slice().try_into().ok() })
+    }
+
     /// Whether there is none.
     #[inline]
     pub fn is_none(&self) -> bool {
@@ -49,10 +60,7 @@ impl<T: Default> One<T> {
     /// The `T`, made when there is none.
     pub fn get_or_make(&mut self) -> Result<&mut T, OutOfMemory> {
         if self.cell.is_none() {
-            let mut list = Vec::new();
-            list.try_reserve_exact(1)?;
-            list.push(T::default());
-            self.cell = list.into_boxed_slice().try_into().ok();
+            *self = One::new(T::default())?;
         }
         self.get_mut().ok_or(OutOfMemory)
     }

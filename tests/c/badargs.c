@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include <netinet/tcp.h>
 #include <mos_ext.h>
 #include <mtcp_util.h>
 
@@ -228,7 +229,7 @@ static void sockets(mctx_t m)
 	ROW(-1, EAFNOSUPPORT, mtcp_socket(m, AF_INET6, MOS_SOCK_MONITOR_STREAM, 0));
 	ROW(-1, EAFNOSUPPORT, mtcp_socket(m, -1, 99, 0)); /* the domain is looked at first */
 	ROW(-1, EINVAL, mtcp_socket(m, AF_INET, MOS_SOCK_UNUSED, 0));
-	ROW(-1, EINVAL, mtcp_socket(m, AF_INET, MOS_SOCK_STREAM, 0));
+	ROW(-1, EINVAL, mtcp_socket(m, AF_INET, MOS_SOCK_STREAM, 0)); /* 4, not SOCK_STREAM */
 	ROW(-1, EINVAL, mtcp_socket(m, AF_INET, MOS_SOCK_MONITOR_STREAM_ACTIVE, 0));
 	ROW(-1, EINVAL, mtcp_socket(m, AF_INET, -1, 0));
 	ROW(-1, EINVAL, mtcp_socket(m, AF_INET, INT_MAX, 0));
@@ -406,7 +407,7 @@ static void pipes(mctx_t m)
 	for (i = 0; i < 2; i++)
 		ROW(0, ANY, mtcp_setsock_nonblock(m, p[i]));
 	ROW(-1, EAGAIN, mtcp_read(m, p[0], bytes, sizeof bytes));
-	ROW(0, ANY, mtcp_read(m, p[0], NULL, 0));
+	ROW(-1, EAGAIN, mtcp_read(m, p[0], NULL, 0));
 	ROW(-1, EFAULT, mtcp_read(m, p[0], NULL, 1));
 	ROW(-1, EFAULT, mtcp_write(m, p[1], NULL, 1));
 	ROW(-1, EINVAL, mtcp_recv(m, p[0], bytes, 1, MSG_OOB));
@@ -428,6 +429,127 @@ static void pipes(mctx_t m)
 	ROW(0, ANY, mtcp_close(m, p[0]));
 	ROW(-1, EPIPE, mtcp_write(m, p[1], bytes, 1));
 	ROW(0, ANY, mtcp_close(m, p[1]));
+}
+
+/* Stream sockets: what a new one, a bound one and a listener refuse. No packet flows yet. */
+static void streams(mctx_t m)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(80) }, got;
+	struct linger lin = { 1, 0 };
+	struct mtcp_epoll_event e = { MOS_EPOLLIN, { .u64 = 1 } };
+	struct iovec none = { NULL, 0 }, wrong = { NULL, 10 };
+	int s = mtcp_socket(m, AF_INET, SOCK_STREAM, 0), two, v = 1, ep = mtcp_epoll_create(m, 1);
+	socklen_t l = sizeof v;
+	ROW(1, ANY, s >= 0 && s < 1000 && s != mon && s != raw);
+	/* new */
+	ROW(-1, EAFNOSUPPORT, mtcp_socket(m, AF_INET6, SOCK_STREAM, 0));
+	ROW(-1, ENOTCONN, mtcp_read(m, s, bytes, sizeof bytes));
+	ROW(-1, ENOTCONN, mtcp_recv(m, s, bytes, sizeof bytes, MSG_PEEK));
+	ROW(-1, EINVAL, mtcp_recv(m, s, bytes, sizeof bytes, MSG_OOB));
+	ROW(-1, ENOTCONN, mtcp_write(m, s, bytes, sizeof bytes));
+	ROW(-1, EFAULT, mtcp_read(m, s, NULL, 1));
+	ROW(-1, EFAULT, mtcp_write(m, s, NULL, SIZE_MAX));
+	ROW(-1, ENOTCONN, mtcp_readv(m, s, &vec, 1));
+	ROW(-1, ENOTCONN, mtcp_writev(m, s, &vec, 1));
+	ROW(0, ANY, mtcp_readv(m, s, &none, 1));
+	ROW(-1, EINVAL, mtcp_readv(m, s, &vec, -1));
+	ROW(-1, EINVAL, mtcp_writev(m, s, &vec, INT_MAX));
+	ROW(-1, EFAULT, mtcp_readv(m, s, NULL, 1));
+	ROW(-1, EFAULT, mtcp_writev(m, s, &wrong, 1));
+	ROW(-1, ENOTCONN, mtcp_shutdown(m, s, SHUT_WR));
+	ROW(-1, EINVAL, mtcp_shutdown(m, s, 99));
+	ROW(-1, EINVAL, mtcp_accept(m, s, NULL, NULL));
+	ROW(-1, ENOTCONN, mtcp_getpeername(m, s, (struct sockaddr *)&got, &len16, 0));
+	ROW(-1, EFAULT, mtcp_getsockname(m, s, NULL, &len16));
+	ROW(-1, EFAULT, mtcp_getsockname(m, s, (struct sockaddr *)&got, NULL));
+	l = 0;
+	ROW(-1, EINVAL, mtcp_getsockname(m, s, (struct sockaddr *)&got, &l));
+	ROW(-1, EFAULT, mtcp_ioctl(m, s, FIONREAD, NULL));
+	ROW(-1, EBADF, mtcp_ioctl(m, s, FIONREAD, &v));
+	ROW(-1, EINVAL, mtcp_ioctl(m, s, 0x7777, &v));
+	v = 1;
+	ROW(0, ANY, mtcp_ioctl(m, s, FIONBIO, &v));
+	v = 0;
+	ROW(0, ANY, mtcp_ioctl(m, s, FIONBIO, &v));
+	/* options */
+	l = sizeof v;
+	ROW(-1, EBADF, mtcp_getsockopt(m, s, SOL_SOCKET, SO_ERROR, &v, &l));
+	ROW(-1, ENOSYS, mtcp_getsockopt(m, s, SOL_SOCKET, 9999, &v, &l));
+	ROW(-1, ENOSYS, mtcp_getsockopt(m, s, 77, SO_ERROR, &v, &l));
+	ROW(-1, EFAULT, mtcp_getsockopt(m, s, SOL_SOCKET, SO_KEEPALIVE, NULL, &l));
+	ROW(-1, ENOSYS, mtcp_setsockopt(m, s, SOL_SOCKET, 9999, &v, sizeof v));
+	ROW(-1, EFAULT, mtcp_setsockopt(m, s, SOL_SOCKET, SO_REUSEADDR, NULL, sizeof v));
+	ROW(-1, EINVAL, mtcp_setsockopt(m, s, SOL_SOCKET, SO_REUSEADDR, &v, 1));
+	ROW(-1, EINVAL, mtcp_setsockopt(m, s, SOL_SOCKET, SO_LINGER, &lin, 4));
+	v = 1;
+	ROW(0, ANY, mtcp_setsockopt(m, s, SOL_SOCKET, SO_REUSEADDR, &v, sizeof v));
+	ROW(0, ANY, mtcp_setsockopt(m, s, SOL_SOCKET, SO_KEEPALIVE, &v, sizeof v));
+	ROW(0, ANY, mtcp_setsockopt(m, s, IPPROTO_TCP, TCP_NODELAY, &v, sizeof v));
+	ROW(0, ANY, mtcp_setsockopt(m, s, SOL_SOCKET, SO_LINGER, &lin, sizeof lin));
+	v = 20000;
+	ROW(0, ANY, mtcp_setsockopt(m, s, SOL_SOCKET, SO_RCVBUF, &v, sizeof v));
+	ROW(0, ANY, mtcp_setsockopt(m, s, SOL_SOCKET, SO_SNDBUF, &v, sizeof v));
+	v = 0;
+	ROW(0, ANY, mtcp_getsockopt(m, s, SOL_SOCKET, SO_RCVBUF, &v, &l));
+	ROW(20000, ANY, v);
+	ROW(0, ANY, mtcp_getsockopt(m, s, IPPROTO_TCP, TCP_NODELAY, &v, &l));
+	ROW(1, ANY, v);
+	/* binding */
+	ROW(-1, EINVAL, mtcp_bind(m, s, NULL, sizeof a));
+	ROW(-1, EINVAL, mtcp_bind(m, s, (struct sockaddr *)&a, sizeof a - 1));
+	a.sin_family = AF_INET6;
+	ROW(-1, EINVAL, mtcp_bind(m, s, (struct sockaddr *)&a, sizeof a));
+	ROW(-1, EAFNOSUPPORT, mtcp_connect(m, s, (struct sockaddr *)&a, sizeof a));
+	a.sin_family = AF_INET;
+	ROW(0, ANY, mtcp_bind(m, s, (struct sockaddr *)&a, sizeof a));
+	ROW(-1, EINVAL, mtcp_bind(m, s, (struct sockaddr *)&a, sizeof a));
+	l = sizeof got;
+	ROW(0, ANY, mtcp_getsockname(m, s, (struct sockaddr *)&got, &l));
+	ROW(1, ANY, l == 16 && got.sin_port == htons(80));
+	/* connecting: there is no route */
+	ROW(-1, EFAULT, mtcp_connect(m, s, NULL, sizeof a));
+	ROW(-1, EAFNOSUPPORT, mtcp_connect(m, s, (struct sockaddr *)&a, 4));
+	a.sin_addr.s_addr = htonl(0x0a090807);
+	ROW(-1, EINVAL, mtcp_connect(m, s, (struct sockaddr *)&a, sizeof a));
+	a.sin_addr.s_addr = 0;
+	/* listening */
+	ROW(-1, EINVAL, mtcp_listen(m, s, 0));
+	ROW(-1, EINVAL, mtcp_listen(m, s, -5));
+	ROW(-1, EINVAL, mtcp_listen(m, s, 1001)); /* above max_concurrency; and the socket is what it was */
+	ROW(0, ANY, mtcp_listen(m, s, 1000));
+	ROW(0, ANY, mtcp_listen(m, s, 5));
+	ROW(-1, ENOTSOCK, mtcp_connect(m, s, (struct sockaddr *)&a, sizeof a));
+	ROW(-1, ENOTSOCK, mtcp_read(m, s, bytes, 1));
+	ROW(-1, ENOTSOCK, mtcp_write(m, s, bytes, 1));
+	ROW(-1, ENOTSOCK, mtcp_abort(m, s));
+	ROW(-1, ENOTCONN, mtcp_shutdown(m, s, SHUT_WR));
+	ROW(-1, EINVAL, mtcp_bind(m, s, (struct sockaddr *)&a, sizeof a));
+	ROW(-1, EINVAL, mtcp_ioctl(m, s, FIONREAD, &v));
+	ROW(0, ANY, mtcp_getsockopt(m, s, SOL_SOCKET, SO_ERROR, &v, &l));
+	ROW(0, ANY, mtcp_getsockopt(m, s, SOL_SOCKET, SO_ACCEPTCONN, &v, &l));
+	ROW(1, ANY, v);
+	ROW(0, ANY, mtcp_setsock_nonblock(m, s));
+	ROW(-1, EAGAIN, mtcp_accept(m, s, NULL, NULL));
+	ROW(0, ANY, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_ADD, s, &e));
+	two = mtcp_socket(m, AF_INET, SOCK_STREAM, 0);
+	ROW(-1, EADDRINUSE, mtcp_bind(m, two, (struct sockaddr *)&a, sizeof a));
+	a.sin_port = htons(81);
+	ROW(0, ANY, mtcp_bind(m, two, (struct sockaddr *)&a, sizeof a));
+	ROW(0, ANY, mtcp_listen(m, two, 5)); /* several listeners */
+	ROW(0, ANY, mtcp_close(m, two));
+	ROW(0, ANY, mtcp_close(m, s));
+	ROW(-1, EBADF, mtcp_accept(m, s, NULL, NULL));
+	ROW(0, ANY, mtcp_close(m, ep));
+	s = mtcp_socket(m, AF_INET, SOCK_STREAM, 0);
+	ROW(-1, ENOTCONN, mtcp_abort(m, s)); /* frees the id all the same */
+	ROW(-1, EBADF, mtcp_close(m, s));
+	s = mtcp_socket(m, AF_INET, SOCK_STREAM, 0);
+	ROW(-1, ENOTCONN, mtcp_close(m, s));
+	ROW(-1, EBADF, mtcp_close(m, s));
+	ROW(-1, EINVAL, mtcp_init_rss(m, 0, 1, htonl(0x0a090807), htons(80))); /* no route */
+	ROW(-1, EINVAL, mtcp_init_rss(m, htonl(0x0a090801), 0, htonl(0x0a090807), htons(80)));
+	ROW(-1, EINVAL, mtcp_init_rss(m, htonl(0x0a090801), -1, htonl(0x0a090807), htons(80)));
+	ROW(0, ANY, mtcp_init_rss(m, htonl(0x0a090801), 3, htonl(0x0a090807), htons(80)));
 }
 
 /* Epoll objects: control, masks, triggers. A wait would start the replay, so what is reported is seen elsewhere. */
@@ -483,6 +605,7 @@ static void from_app_thread(mctx_t m)
 	options(m);
 	end_host(m);
 	pipes(m);
+	streams(m);
 	epolls(m);
 	ROW(0, ANY, mtcp_create_context(0)); /* it exists */
 	ROW(-1, ANY, mtcp_raise_event(m, 4096));

@@ -504,7 +504,7 @@ impl Lab {
             let mut between = self.between;
             loop {
                 let waiting = self.with_token(|m, t| {
-                    core_loop::round(m, t, &mut between);
+                    core_loop::round(m, &context.endpoint, t, &mut between);
                     !m.state(t).io.script_mut().expect("a script").waiting.is_empty()
                 });
                 if !waiting && between {

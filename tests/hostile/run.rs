@@ -4,6 +4,7 @@ use crate::random::Random;
 use crate::traffic::Frame;
 use crate::world::{self, Manners, Shared};
 use mos::config::{Config, Mos};
+use mos::endpoint::Endpoint;
 use mos::flow::token::Token;
 use mos::io::capture::{CaptureReader, Next, Preload};
 use mos::io::output::{Frames, Output};
@@ -206,14 +207,14 @@ fn arrive(m: &Monitor, t: &mut Token, now_ns: u64, frames: Vec<Frame>, trace: bo
         rx.wire_len = wire_len;
     }
     m.set_time(t, now_ms * 1_000_000);
-    m.packets(t);
+    m.packets(t, &());
     m.end_iteration(t);
 }
 
 fn drain(m: &Monitor, t: &mut Token, world: &Shared) {
     let mut between = true;
     for _ in 0..100_000 {
-        if core_loop::round(m, t, &mut between) == Round::Done {
+        if core_loop::round(m, &Endpoint::default(), t, &mut between) == Round::Done {
             m.end_all(t);
             return;
         }

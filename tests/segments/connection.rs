@@ -146,6 +146,7 @@ impl Driver for Connection {
                 "keepalive_probes" => config.keepalive_probes = *value as u8,
                 "syn_retries" => config.syn_retries = *value as u8,
                 "syn_ack_retries" => config.syn_ack_retries = *value as u8,
+                "tail_probe" => config.tail_probe = *value != 0.0,
                 "data_retries" => config.data_retries = *value as u8,
                 "orphan_retries" => config.orphan_retries = *value as u8,
                 "challenge_acks" => config.challenge_acks = *value as u8,

@@ -1,5 +1,6 @@
 //! The endpoint's TCP, driven from outside: two ends over a bad link, and hostile segments.
 
+mod goodput;
 mod hostile;
 mod link;
 mod random;

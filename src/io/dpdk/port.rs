@@ -36,6 +36,20 @@ pub struct Port {
 struct Opened {
     ports: Vec<u16>,
     pools: Vec<Pool>,
+    /// How ports are set up at present.
+    setups: Vec<Setup>,
+}
+
+/// A port's queues as they were last set up. One that is stopped and started again keeps them: not every driver can set
+/// queues up twice.
+#[derive(Clone)]
+struct Setup {
+    port: u16,
+    /// The plan as it was made.
+    asked: Plan,
+    /// The plan as the driver let it be.
+    plan: Plan,
+    pool: Pool,
 }
 
 /// A pool of packets. It stays until EAL ends: packets may outlive the port that received them.
@@ -50,7 +64,8 @@ struct Pool {
 // SAFETY: a pool may be used by any thread.
 unsafe impl Send for Pool {}
 
-static OPENED: Mutex<Opened> = Mutex::new(Opened { ports: Vec::new(), pools: Vec::new() });
+static OPENED: Mutex<Opened> =
+    Mutex::new(Opened { ports: Vec::new(), pools: Vec::new(), setups: Vec::new() });
 
 /// Begins EAL if need be, and finds the port of this name.
 ///
@@ -168,11 +183,43 @@ impl Port {
         Ok(Port { name: name.to_owned(), id, info, options, form, running: Mutex::new(Weak::new()) })
     }
 
-    /// Sets the port up and starts it.
+    /// Sets the port up, unless it is, and starts it.
     fn start(&self, receivers: usize, cores: usize, rss: &Rss) -> Result<Running, String> {
         let (can, info) = abilities(self.id)?;
-        let mut plan = plan(&can, rss, receivers, cores, self.options.mtu, self.options.stamps)
+        let asked = plan(&can, rss, receivers, cores, self.options.mtu, self.options.stamps)
             .map_err(|what| wanted(&self.name, &what))?;
+        let known = OPENED.lock().setups.iter().find(|s| s.port == self.id && s.asked == asked).cloned();
+        let Setup { mut plan, pool, .. } = match known {
+            Some(setup) => setup,
+            None => self.set_up(asked, &info)?,
+        };
+        // SAFETY: EAL is up, and the port's queues are set up.
+        self.check("it cannot be started", unsafe { sys::rte_eth_dev_start(self.id) })?;
+        let before = stats(self.id);
+        self.promiscuous();
+        if plan.spread.as_ref().is_some_and(|s| s.exact) && !self.write_table(&plan) {
+            plan.spread.iter_mut().for_each(|s| s.exact = false);
+        }
+        log::info!(
+            "device '{}': {} ({}), {} receive and {} transmit queues of {} and {} descriptors, MTU {}",
+            self.name,
+            own_name(self.id),
+            can.driver,
+            plan.rx_queues,
+            plan.tx_queues,
+            plan.rx_ring,
+            plan.tx_ring,
+            plan.mtu
+        );
+        let shared = cores > usize::from(plan.tx_queues);
+        let tx = (0..plan.tx_queues).map(|queue| Arc::new(TxQueue::new(self.id, queue, shared))).collect();
+        Ok(Running { id: self.id, pool: pool.pool, plan, tx, before })
+    }
+
+    /// Configures the port and sets its queues up.
+    fn set_up(&self, asked: Plan, info: &rte_eth_dev_info) -> Result<Setup, String> {
+        OPENED.lock().setups.retain(|s| s.port != self.id);
+        let mut plan = asked.clone();
         if let Err(why) = self.configure(&plan) {
             // A driver may refuse a key it says it takes, or several queues.
             if plan.spread.take().is_none() {
@@ -207,27 +254,10 @@ impl Port {
                 let code = sys::rte_eth_tx_queue_setup(self.id, queue, plan.tx_ring, socket as u32, &tx);
                 self.check("a transmit queue cannot be set up", code)?;
             }
-            self.check("it cannot be started", sys::rte_eth_dev_start(self.id))?;
         }
-        let before = stats(self.id);
-        self.promiscuous();
-        if plan.spread.as_ref().is_some_and(|s| s.exact) && !self.write_table(&plan) {
-            plan.spread.iter_mut().for_each(|s| s.exact = false);
-        }
-        log::info!(
-            "device '{}': {} ({}), {} receive and {} transmit queues of {} and {} descriptors, MTU {}",
-            self.name,
-            own_name(self.id),
-            can.driver,
-            plan.rx_queues,
-            plan.tx_queues,
-            plan.rx_ring,
-            plan.tx_ring,
-            plan.mtu
-        );
-        let shared = cores > usize::from(plan.tx_queues);
-        let tx = (0..plan.tx_queues).map(|queue| Arc::new(TxQueue::new(self.id, queue, shared))).collect();
-        Ok(Running { id: self.id, pool: pool.pool, plan, tx, before })
+        let setup = Setup { port: self.id, asked, plan, pool };
+        OPENED.lock().setups.push(setup.clone());
+        Ok(setup)
     }
 
     fn configure(&self, plan: &Plan) -> Result<(), String> {
@@ -364,10 +394,23 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if eal::alive() {
-            // SAFETY: EAL is up, and nobody receives or sends any more.
-            unsafe { sys::rte_eth_dev_stop(self.id) };
+        if !eal::alive() {
+            return;
         }
+        let (now, before) = (stats(self.id), &self.before);
+        let since = |of: fn(&rte_eth_stats) -> u64| of(&now).saturating_sub(of(before));
+        log::info!(
+            "DPDK port {}: {} received, {} sent, {} missed, {} without buffer, {} receive and {} transmit errors",
+            self.id,
+            since(|s| s.ipackets),
+            since(|s| s.opackets),
+            since(|s| s.imissed),
+            since(|s| s.rx_nombuf),
+            since(|s| s.ierrors),
+            since(|s| s.oerrors)
+        );
+        // SAFETY: EAL is up, and nobody receives or sends any more.
+        unsafe { sys::rte_eth_dev_stop(self.id) };
     }
 }
 
@@ -425,6 +468,7 @@ pub(super) fn close_all() {
             log::info!("DPDK port {id} did not close cleanly: {}", reason(code));
         }
     }
+    opened.setups.clear();
     for pool in opened.pools.drain(..) {
         // SAFETY: made by `pool_for`; its packets' ports are closed.
         unsafe { sys::rte_mempool_free(pool.pool) };

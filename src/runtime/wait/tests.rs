@@ -31,14 +31,18 @@ fn write(c: &Context, id: u32, bytes: &[u8]) -> Result<Option<usize>> {
     call(c, |c, t| c.endpoint.state(t).write_pipe(id, bytes))
 }
 
-fn read(c: &Context, id: u32, out: &mut [u8], until: Option<Instant>) -> Result<Option<usize>> {
-    wait(c, id, until, |c, t| {
+fn until(until: Option<Instant>) -> Patience {
+    Patience { until, polls_first: true }
+}
+
+fn read(c: &Context, id: u32, out: &mut [u8], end: Option<Instant>) -> Result<Option<usize>> {
+    wait(c, id, until(end), |c, t| {
         Ok(c.endpoint.state(t).read_pipe(id, out, false)?.map_or(Look::Later, Look::Done))
     })
 }
 
-fn epoll(c: &Context, id: u32, until: Option<Instant>) -> Result<Option<u64>> {
-    wait(c, id, until, |c, t| {
+fn epoll(c: &Context, id: u32, end: Option<Instant>) -> Result<Option<u64>> {
+    wait(c, id, until(end), |c, t| {
         let mut seen = 0;
         let count = c.endpoint.state(t).report(id, 1, |_, _, data| seen = data);
         Ok(if count > 0 { Look::Done(seen) } else { Look::Later })
@@ -166,7 +170,7 @@ fn no_wake_up_is_lost() {
                     while rest > 0 {
                         let chunk = [writer; 777];
                         let part = &chunk[..rest.min(777)];
-                        let put = wait(c, w, None, |c, t| {
+                        let put = wait(c, w, Patience::ENDLESS, |c, t| {
                             Ok(c.endpoint.state(t).write_pipe(w, part)?.map_or(Look::Later, Look::Done))
                         });
                         match put {

@@ -52,8 +52,9 @@ impl Tcb {
         let mut news = News { acked: (ack - self.snd.una) as u32, ..News::default() };
         let outstanding = self.snd.nxt > self.snd.una;
         let pipe = self.pipe();
-        if self.sack && outstanding && !seg.options.is_empty() {
-            news.sacked = self.take_sack(seg, ack);
+        let mut twice = false;
+        if self.sack && !seg.options.is_empty() && (outstanding || self.tail.is_open()) {
+            (news.sacked, twice) = self.take_sack(seg, ack);
         }
         news.duplicate = outstanding
             && news.acked == 0
@@ -64,6 +65,7 @@ impl Tcb {
         if outstanding {
             self.react(now, news, pipe);
         }
+        self.settle_probe(ack, news.acked > 0, twice);
         if news.acked > 0 {
             self.restart_timer(now);
         }
@@ -88,21 +90,23 @@ impl Tcb {
         }
     }
 
-    /// Notes SACK blocks; how many bytes are news. Blocks outside what is in flight are old, reports of duplicates
+    /// Notes SACK blocks; how many bytes are news, and whether one reports a probe as a duplicate. Blocks outside what is in flight are old, reports of duplicates
     /// (RFC 2883), or false.
-    fn take_sack(&mut self, seg: &Segment<'_>, ack: u64) -> u32 {
-        let mut news = 0;
+    fn take_sack(&mut self, seg: &Segment<'_>, ack: u64) -> (u32, bool) {
+        let (mut news, mut twice) = (0, false);
         for &(start, end) in SackBlocks::parse(seg.options).as_slice() {
             let start = seq::unwrap(start, self.iss, self.snd.una);
             let end = seq::unwrap(end, self.iss, self.snd.una);
+            twice |= self.tail.is_repeated_by(start, end);
             if start < ack as i64 || start >= end || end > self.snd.nxt as i64 {
                 continue;
             }
+            self.judge_head(start as u64, end as u64);
             if let Ok(board) = self.board.get_or_make() {
                 news += board.mark(start as u64, end as u64).unwrap_or(0) as u32;
             }
         }
-        news
+        (news, twice)
     }
 
     /// Everything below `ack` has arrived.
@@ -121,6 +125,7 @@ impl Tcb {
         self.snd.nxt = self.snd.nxt.max(ack);
         self.retries = 0;
         self.soft = None;
+        self.tail.due = false;
         self.send.release(ack);
         if self.send.refused && self.has_space() {
             self.send.refused = false;
@@ -145,13 +150,12 @@ impl Tcb {
     /// RFC 6298 5.2, 5.3.
     fn restart_timer(&mut self, now: u64) {
         if self.snd.una == self.snd.nxt {
-            if self.timer == Timer::Retransmit {
+            if self.timer != Timer::Persist {
                 self.timer = Timer::Idle;
                 self.timer_at = NEVER;
             }
         } else {
-            self.timer = Timer::Retransmit;
-            self.timer_at = now.saturating_add(self.rtt.rto(&self.config));
+            self.arm(now);
         }
     }
 }

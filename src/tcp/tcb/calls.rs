@@ -167,6 +167,8 @@ impl Tcb {
         match self.state {
             State::SynSent => self.end(None),
             State::Closed | State::Listen => {}
+            // In TIME_WAIT the peer has forgotten the connection.
+            State::TimeWait => {}
             _ if self.recv.unread() > 0 => self.end_with_reset(None),
             _ => {
                 self.queue_fin();
@@ -224,6 +226,13 @@ impl Tcb {
     }
 
     // ---- From below -----------------------------------------------------------------------------------------
+
+    /// The network says for certain that the peer cannot be reached: a connection that is being opened fails.
+    pub fn fail(&mut self, cause: Cause) {
+        if matches!(self.state, State::SynSent | State::SynRcvd) {
+            self.end(Some(cause));
+        }
+    }
 
     /// An ICMP error came about the segment that began with `seq`.
     pub fn on_icmp(&mut self, icmp: Icmp, seq: u32) {

@@ -36,6 +36,8 @@ pub struct Config {
     pub rto_min: u64,
     /// Most that back-off reaches; at least 60 s (RFC 6298 2.5).
     pub rto_max: u64,
+    /// Probe the end of a flight well before the time-out, where SACK can tell what is missing (RFC 8985 7).
+    pub tail_probe: bool,
     /// Retransmissions of a SYN before the attempt has failed (RFC 9293 3.8.3: at least three minutes' worth).
     pub syn_retries: u8,
     /// Retransmissions of a SYN/ACK.
@@ -87,6 +89,7 @@ impl Default for Config {
             rto_initial: SECOND,
             rto_min: 200 * MILLISECOND,
             rto_max: 60 * SECOND,
+            tail_probe: true,
             syn_retries: 6,
             syn_ack_retries: 5,
             data_retries: 15,

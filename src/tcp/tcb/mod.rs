@@ -19,7 +19,7 @@
 //! |---|---|
 //! | `input.rs` | what an arriving segment does, state by state (RFC 9293 3.10.7) |
 //! | `acked.rs` | the acknowledgment field: window updates, round-trip times, duplicates |
-//! | `recovery.rs` | loss: fast recovery, time-outs, what is in flight (RFC 5681, 6582, 6675, 6937) |
+//! | `recovery.rs`, `tail.rs` | loss: fast recovery, time-outs, what is in flight (RFC 5681, 6582, 6675, 6937, 8985 7) |
 //! | `output.rs` | what to send next (Nagle, silly windows, retransmissions, acknowledgments) |
 //! | `timers.rs` | every deadline: retransmission, persist, delayed acknowledgment, keep-alive, TIME_WAIT |
 //! | `calls.rs` | what the application asks |
@@ -41,6 +41,7 @@ mod rtt;
 mod scoreboard;
 pub mod segment;
 mod send;
+mod tail;
 mod timers;
 
 pub use config::{Algorithm, Config, Open};
@@ -92,11 +93,13 @@ struct Snd {
     last: u64,
 }
 
-/// The retransmission timer and its other use (RFC 9293 3.8.6.1).
+/// The retransmission timer and its other uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timer {
     Idle,
     Retransmit,
+    /// Before it: the probe of the flight's end (RFC 8985 7).
+    Tail,
     Persist,
 }
 
@@ -142,6 +145,7 @@ pub struct Tcb {
     board: One<Scoreboard>,
     phase: Phase,
     recovery: recovery::Recovery,
+    tail: tail::Tail,
     /// TS.Recent and when it was taken (RFC 7323 4.3, 5.5).
     ts_recent: u32,
     ts_recent_at: u64,
@@ -182,7 +186,7 @@ pub struct Tcb {
 }
 
 // 100,000 idle connections cost at most 1 KiB each, with their socket and their table entry.
-const _: () = assert!(size_of::<Tcb>() <= 512);
+const _: () = assert!(size_of::<Tcb>() <= 576);
 
 impl Tcb {
     fn new(config: Arc<Config>, now: u64, open: &Open, state: State) -> Self {
@@ -230,6 +234,7 @@ impl Tcb {
             board: One::none(),
             phase: Phase::Open,
             recovery: recovery::Recovery::default(),
+            tail: tail::Tail::default(),
             ts_recent: 0,
             ts_recent_at: now,
             last_ack: 0,
@@ -462,6 +467,6 @@ impl Tcb {
         assert!(self.board.get().is_none_or(|b| b.highest() <= snd.nxt && !b.is_empty()), "{self:?}");
         assert!(self.timer == Timer::Idle || self.timer_at != NEVER, "{self:?}");
         let in_flight = snd.una < snd.nxt && !self.is_closed() && self.state != State::TimeWait;
-        assert!(!in_flight || self.timer == Timer::Retransmit, "{self:?}");
+        assert!(!in_flight || matches!(self.timer, Timer::Retransmit | Timer::Tail), "{self:?}");
     }
 }

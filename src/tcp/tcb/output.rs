@@ -112,16 +112,17 @@ impl Tcb {
         if unsent == 0 {
             return None;
         }
-        let probe = self.probe_due;
+        // Neither kind of probe waits for company; that of the tail not for the window either.
+        let probe = self.probe_due || self.tail.due;
         let len = unsent.min(window).min(self.with_fin(self.snd.nxt, most)) as u32;
         if len == 0 {
-            return probe.then(|| self.data(self.snd.nxt, 1, Kind::Probe));
+            return self.probe_due.then(|| self.data(self.snd.nxt, 1, Kind::Probe));
         }
         let bytes = (self.send.end().saturating_sub(self.snd.nxt)).min(len.into()) as u32;
         if !(probe || self.is_worth_sending(bytes, most, unsent, window)) {
             return None;
         }
-        if pipe > 0 && allowance < u64::from(len) {
+        if pipe > 0 && allowance < u64::from(len) && !self.tail.due {
             self.cwnd_limited = true;
             return None;
         }
@@ -294,9 +295,12 @@ impl Tcb {
                 self.snd.nxt = end;
                 self.snd.max = self.snd.max.max(end);
                 self.data_left(now, next.len);
+                if self.tail.due {
+                    self.probed(now, end, false);
+                }
             }
             Kind::Repair(repair) => {
-                self.repaired(&repair);
+                self.repaired(now, &repair);
                 self.data_left(now, next.len);
             }
             Kind::Probe => {
@@ -314,15 +318,11 @@ impl Tcb {
     fn data_left(&mut self, now: u64, len: u32) {
         self.count_out(len);
         self.snd.last = now;
-        if self.timer != Timer::Retransmit {
-            self.arm(now);
+        match self.timer {
+            Timer::Idle | Timer::Persist => self.arm(now),
+            Timer::Tail => self.hasten(now),
+            Timer::Retransmit => {}
         }
-    }
-
-    /// Starts the retransmission timer.
-    fn arm(&mut self, now: u64) {
-        self.timer = Timer::Retransmit;
-        self.timer_at = now.saturating_add(self.rtt.rto(&self.config));
     }
 
     /// With something to send, nothing in flight and no timer running, only the peer's window can be in the way: the

@@ -5,6 +5,9 @@
 //! follows from the scoreboard (IsLost of RFC 6675 4). Without, it is one segment beyond SND.UNA, and each duplicate
 //! acknowledgment stands for a segment that has left the network (RFC 6582). After a time-out it is everything that had been
 //! sent. Fast recovery meters what leaves by what arrives (RFC 6937).
+//!
+//! The first retransmission may be lost, too. Where SACK shows that more than two segments sent after it have arrived, it is
+//! made again, at the price of a second reduction; RFC 6675 would wait for the timer.
 
 use super::acked::News;
 use super::scoreboard::DUP_THRESH;
@@ -27,6 +30,8 @@ pub(super) enum Phase {
 pub(super) struct Recovery {
     /// RecoveryPoint: the phase ends when this is acknowledged.
     point: u64,
+    /// Below, unSACKed bytes are lost though the scoreboard alone does not say so: a probe of the tail did.
+    edge: u64,
     /// HighRxt: below, everything lost was sent again in this phase.
     high_rxt: u64,
     /// Duplicate acknowledgments in a row.
@@ -40,6 +45,12 @@ pub(super) struct Recovery {
     forced: bool,
     /// The rescue retransmission of this recovery was made (RFC 6675 4, NextSeg (4)).
     rescued: bool,
+    /// SND.NXT when the segment at SND.UNA was sent again, or when SND.UNA came to a segment that had been.
+    head_nxt: u64,
+    /// Bytes SACKed since that must have been sent after it.
+    after_head: u32,
+    /// Which is therefore lost again.
+    head_lost: bool,
     /// Our SYN or SYN/ACK was sent more than once.
     pub syn_lost: bool,
     /// What arrived a second time and is to be reported (RFC 2883); empty: nothing.
@@ -72,7 +83,19 @@ pub(super) struct Repair {
     pub len: u32,
     /// It goes whatever the congestion window says.
     pub forced: bool,
-    rescue: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The next one in order.
+    Next,
+    /// The last segment of the flight (RFC 6675 4, NextSeg (4)).
+    Rescue,
+    /// The first one, once more.
+    Head,
+    /// A probe (RFC 8985 7.3).
+    Tail,
 }
 
 impl Tcb {
@@ -102,7 +125,11 @@ impl Tcb {
             Phase::Fast => {
                 // The segment at SND.UNA is lost: that began the phase, and a partial acknowledgment says it again.
                 let first = (self.snd.una + u64::from(self.max_payload())).min(self.recovery.point);
-                self.board.get().map_or(0, |board| board.lost_edge(self.max_payload())).max(first)
+                self.board
+                    .get()
+                    .map_or(0, |board| board.lost_edge(self.max_payload()))
+                    .max(first)
+                    .max(self.recovery.edge)
             }
         }
     }
@@ -121,15 +148,27 @@ impl Tcb {
 
     /// What to send again, if anything (NextSeg (1), and without new data (3) and (4), of RFC 6675 4).
     pub(super) fn next_repair(&self, most: u32, new_data: bool) -> Option<Repair> {
+        if self.tail.due && !new_data && self.snd.nxt > self.snd.una {
+            // The last segment; SACKed, it would not be due.
+            let start = self.last_segment(self.snd.nxt, most);
+            let len = (self.snd.nxt - start) as u32;
+            return Some(Repair { start, len, forced: true, kind: Kind::Tail });
+        }
         if self.phase == Phase::Open {
             return None;
+        }
+        if self.recovery.head_lost
+            && let Some(hole) = self.board.get().and_then(|b| b.next_hole(self.snd.una, b.highest()))
+        {
+            let len = hole.len().min(most.into()) as u32;
+            return Some(Repair { start: hole.start, len, forced: true, kind: Kind::Head });
         }
         let start = self.recovery.high_rxt.max(self.snd.una);
         let hole = |end: u64| match self.board.get() {
             Some(board) => board.next_hole(start, end),
             None => (start < end).then_some(Range { start, end }),
         };
-        let mut rescue = false;
+        let mut kind = Kind::Next;
         let edge = self.lost_edge().min(self.snd.nxt);
         let mut found = hole(edge);
         if found.is_none() && !new_data && self.phase == Phase::Fast {
@@ -141,9 +180,9 @@ impl Tcb {
             {
                 // (4): the last segment, in case the end of the flight is lost.
                 let end = self.recovery.point.min(self.snd.nxt);
-                let from = end.saturating_sub(most.into()).max(self.snd.una);
+                let from = self.last_segment(end, most);
                 found = self.board.get().map_or(Some(Range { start: from, end }), |b| b.next_hole(from, end));
-                rescue = true;
+                kind = Kind::Rescue;
             }
         }
         let hole = found?;
@@ -153,7 +192,12 @@ impl Tcb {
             None => self.snd.nxt,
         };
         let len = (end - hole.start).min(self.with_fin(hole.start, most)) as u32;
-        (len > 0).then_some(Repair { start: hole.start, len, forced: self.recovery.forced, rescue })
+        (len > 0).then_some(Repair { start: hole.start, len, forced: self.recovery.forced, kind })
+    }
+
+    /// Where the last segment before `end` begins if it holds `most` bytes; a FIN adds to it.
+    fn last_segment(&self, end: u64, most: u32) -> u64 {
+        end.min(self.send.end()).saturating_sub(most.into()).max(self.snd.una)
     }
 
     /// Sequence numbers a segment from `start` on may take if `most` bytes fit: one more for the FIN behind the last byte.
@@ -163,17 +207,57 @@ impl Tcb {
     }
 
     /// A repair was sent.
-    pub(super) fn repaired(&mut self, repair: &Repair) {
+    pub(super) fn repaired(&mut self, now: u64, repair: &Repair) {
         let end = repair.start + u64::from(repair.len);
-        if repair.rescue {
-            self.recovery.rescued = true;
-        } else {
-            self.recovery.high_rxt = self.recovery.high_rxt.max(end);
+        match repair.kind {
+            Kind::Rescue => self.recovery.rescued = true,
+            Kind::Tail => self.probed(now, end, true),
+            Kind::Next => {
+                self.recovery.high_rxt = self.recovery.high_rxt.max(end);
+                self.recovery.forced = false;
+            }
+            Kind::Head => {}
         }
-        self.recovery.forced = false;
+        if repair.start == self.snd.una {
+            self.watch_head();
+        }
         self.retransmitted = self.retransmitted.saturating_add(1);
         // Karn: what is sent twice measures nothing.
         self.snd.timed_at = NEVER;
+    }
+
+    /// The segment at SND.UNA has just been sent again, or will soon be: what arrives from here on judges it.
+    fn watch_head(&mut self) {
+        self.recovery.head_nxt = self.snd.nxt;
+        self.recovery.after_head = 0;
+        self.recovery.head_lost = false;
+    }
+
+    /// `start..end` is about to be SACKed: how much of it is news, and was sent after the segment at SND.UNA was sent again?
+    /// Either it was sent again later, or for the first time.
+    pub(super) fn judge_head(&mut self, start: u64, end: u64) {
+        let (una, high, nxt) = (self.snd.una, self.recovery.high_rxt, self.recovery.head_nxt);
+        if self.phase == Phase::Open || high <= una {
+            return;
+        }
+        let again = self.unsacked(start, end.min(high));
+        let later = self.unsacked(start.max(nxt), end);
+        let r = &mut self.recovery;
+        r.after_head = r.after_head.saturating_add((again + later).min(u32::MAX.into()) as u32);
+        if r.after_head > (DUP_THRESH - 1) * u32::from(self.mss) {
+            r.head_lost = true;
+            r.after_head = 0;
+            self.reduce_again();
+        }
+    }
+
+    /// RFC 5681 4.3: the loss of a retransmission is a second indication of congestion.
+    fn reduce_again(&mut self) {
+        let pipe = self.pipe().clamp(1, u32::MAX.into()) as u32;
+        self.congestion.lost(self.congestion.cwnd.min(pipe), self.max_payload());
+        self.congestion.cwnd = self.congestion.cwnd.min(self.congestion.ssthresh);
+        self.recovery.flight = pipe;
+        (self.recovery.delivered, self.recovery.out) = (0, 0);
     }
 
     /// `len` bytes of data left, for the first time or again.
@@ -185,6 +269,9 @@ impl Tcb {
     pub(super) fn react(&mut self, now: u64, news: News, pipe: u64) {
         let mss = self.max_payload();
         let una = self.snd.una;
+        if news.acked > 0 {
+            self.watch_head();
+        }
         match self.phase {
             Phase::Open => {
                 if news.acked > 0 {
@@ -198,7 +285,7 @@ impl Tcb {
                     self.recovery.dup_acks = self.recovery.dup_acks.saturating_add(1);
                 }
                 if self.is_lost() {
-                    self.begin_recovery(pipe);
+                    self.begin_recovery(now, pipe);
                     self.meter(news, mss);
                 }
             }
@@ -250,20 +337,30 @@ impl Tcb {
         }
         if self.sack {
             let by_bytes = self.board.get().is_some_and(|b| b.lost_edge(self.max_payload()) > self.snd.una);
-            return by_bytes || (self.recovery.dup_acks >= DUP_THRESH && self.board.get().is_some());
+            return by_bytes
+                || self.probe_shows_loss()
+                || (self.recovery.dup_acks >= DUP_THRESH && self.board.get().is_some());
         }
         // RFC 6582 3.2 (1): not for the duplicates that the last recovery's own retransmissions draw.
         self.recovery.dup_acks >= DUP_THRESH && self.snd.una >= self.recovery.point
     }
 
     /// RFC 6675 5 (4), RFC 6582 3.2 (2), RFC 6937 3.
-    fn begin_recovery(&mut self, pipe: u64) {
+    pub(super) fn begin_recovery(&mut self, now: u64, pipe: u64) {
         let flight = (self.snd.nxt - self.snd.una).min(u32::MAX.into()) as u32;
         self.congestion.lost(flight, self.max_payload());
         self.phase = Phase::Fast;
+        if self.timer == Timer::Tail {
+            self.arm_retransmission(now);
+        }
+        // What was sent last has arrived, and nothing else was on its way: there is nothing more to wait for.
+        let highest = self.board.get().map_or(0, Scoreboard::highest);
+        self.recovery.edge = if highest == self.snd.nxt { highest } else { 0 };
+        self.tail = tail::Tail::default();
         let r = &mut self.recovery;
         r.point = self.snd.nxt;
         r.high_rxt = self.snd.una;
+        r.head_lost = false;
         r.flight = pipe.clamp(1, u32::MAX.into()) as u32;
         (r.delivered, r.out) = (0, 0);
         r.forced = true;
@@ -314,9 +411,11 @@ impl Tcb {
 
     fn begin_loss(&mut self) {
         self.phase = Phase::Loss;
+        self.tail = tail::Tail::default();
         let r = &mut self.recovery;
         r.point = self.snd.nxt;
         r.high_rxt = self.snd.una;
+        r.head_lost = false;
         r.dup_acks = 0;
         self.snd.timed_at = NEVER;
     }

@@ -65,8 +65,11 @@ impl Tcb {
         }
     }
 
-    /// The retransmission or the persist timer ran out.
+    /// The retransmission or the persist timer ran out, or it is time to probe the tail.
     fn on_timer(&mut self, now: u64) {
+        if self.timer == Timer::Tail {
+            return self.on_tail(now);
+        }
         // R2 (RFC 9293 3.8.3): enough is enough. A soft ICMP error then tells why (RFC 1122 4.2.3.9).
         let most = match self.state {
             State::SynSent => self.config.syn_retries,

@@ -1,0 +1,248 @@
+//! Segments that arrive for this host: to their connection, to a listener, or answered with a reset (RFC 9293 3.10.7).
+
+use super::conn::Conn;
+use super::reply::Reply;
+use super::socket::Wishes;
+use super::stack::{Stack, tuple_of};
+use crate::flow::arena::Id;
+use crate::net::output::Path;
+use crate::tcp::tcb::segment::{OptionBytes, flags, reset_for};
+use crate::tcp::tcb::{Cause, Icmp, Outcome, Segment, State as TcpState, Tcb, cookies};
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Half-open connections at most; what comes beyond is answered by cookies (D19).
+pub const MOST_HALF_OPEN: usize = 4096;
+
+/// How long a cookie is good, µs.
+const COOKIE_LIFETIME: u64 = 130_000_000;
+
+/// What a segment found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A connection, or a listener.
+    Socket,
+    /// Nobody.
+    Nobody,
+}
+
+impl Stack {
+    /// Whether a segment between two ends would find somebody.
+    pub fn wants(&self, local: SocketAddrV4, peer: SocketAddrV4) -> bool {
+        self.listeners.find(local, 0).is_some() || self.find(&Self::key_of(local, peer).0).is_some()
+    }
+
+    /// A segment from `peer` to `local` has arrived. `path` is the way back; `answers`: whether the address is ours to answer
+    /// for, so that what finds nobody is reset.
+    pub fn arrive(
+        &mut self,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        seg: &Segment<'_>,
+        path: impl FnOnce() -> Option<Path>,
+        answers: bool,
+    ) -> Found {
+        let key = Self::key_of(local, peer).0;
+        if let Some(id) = self.find(&key) {
+            if self.is_held_back(id, seg) {
+                return Found::Socket;
+            }
+            let now = self.now;
+            self.busy = Some(id);
+            let outcome = self.tcb_mut(id).map(|tcb| tcb.on_segment(now, seg));
+            self.busy = None;
+            let Some(Outcome::Reopen { above }) = outcome else {
+                self.changed(id);
+                return Found::Socket;
+            };
+            self.remove(id);
+            return self.arrive_new(local, peer, seg, path(), answers, Some(above));
+        }
+        let opens = !self.listeners.is_empty() && !seg.has(flags::RST);
+        self.arrive_new(local, peer, seg, if opens { path() } else { None }, answers, None)
+    }
+
+    /// The last segment of a handshake for a listener whose queue is full is not taken: the peer sends it again.
+    fn is_held_back(&self, id: Id, seg: &Segment<'_>) -> bool {
+        let Some(conn) = self.conn(id).filter(|c| c.has(Conn::HALF_OPEN)) else { return false };
+        !seg.has(flags::RST | flags::SYN) && self.listeners.get(conn.listener).is_some_and(|l| l.is_full())
+    }
+
+    fn arrive_new(
+        &mut self,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        seg: &Segment<'_>,
+        path: Option<Path>,
+        answers: bool,
+        above: Option<u32>,
+    ) -> Found {
+        let pick = u64::from(peer.ip().to_bits()) ^ u64::from(peer.port());
+        let listener = self.listeners.find(local, pick);
+        match (listener, path) {
+            (Some(sock), Some(path))
+                if seg.has(flags::SYN) && !seg.has(flags::ACK | flags::RST | flags::FIN) =>
+            {
+                self.syn(sock, local, peer, seg, &path, above);
+                Found::Socket
+            }
+            (Some(sock), Some(path)) if seg.has(flags::ACK) && !seg.has(flags::SYN | flags::RST) => {
+                if !self.cookie_ack(sock, local, peer, seg, &path) {
+                    self.refuse(local, peer, seg, answers);
+                }
+                Found::Socket
+            }
+            (Some(_), _) => {
+                if !seg.has(flags::SYN) {
+                    self.refuse(local, peer, seg, answers);
+                }
+                Found::Socket
+            }
+            (None, _) => {
+                self.refuse(local, peer, seg, answers);
+                Found::Nobody
+            }
+        }
+    }
+
+    /// A SYN for a listener.
+    fn syn(
+        &mut self,
+        sock: u32,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        seg: &Segment<'_>,
+        path: &Path,
+        above: Option<u32>,
+    ) {
+        let Some(listener) = self.listeners.get(sock) else { return };
+        if listener.is_full() {
+            // The peer tries again, when some may have been accepted.
+            return;
+        }
+        let wishes = listener.wishes;
+        if self.half_open >= MOST_HALF_OPEN {
+            return self.answer_by_cookie(local, peer, seg, path, &wishes);
+        }
+        let mut open = self.open(local, peer, path, &wishes);
+        if let Some(above) = above {
+            // Beyond all that the old connection sent (RFC 9293 3.10.7.4).
+            open.iss = crate::tcp::seq::max(open.iss, above.wrapping_add(64_000));
+        }
+        let Some(tcb) = Tcb::accept(self.config.clone(), self.now, &open, seg) else { return };
+        let Ok(id) = self.add(local, peer, path, tcb) else { return };
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.listener = sock;
+            conn.flags |= Conn::HALF_OPEN;
+            self.half_open += 1;
+        }
+        self.changed(id);
+    }
+
+    /// Answers a SYN, keeping nothing: there are too many half-open connections.
+    fn answer_by_cookie(
+        &mut self,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        seg: &Segment<'_>,
+        path: &Path,
+        wishes: &Wishes,
+    ) {
+        let open = self.open(local, peer, path, wishes);
+        let tuple = tuple_of(local, peer);
+        let made = cookies::reply(&self.config, &self.isn, &tuple, self.now, &open, seg);
+        self.cookies_at = self.now.max(1);
+        self.cookies_sent += 1;
+        self.replies.add(Reply {
+            local,
+            peer,
+            seq: made.seq,
+            ack: made.ack,
+            flags: flags::SYN | flags::ACK,
+            window: made.window,
+            options: made.options,
+        });
+    }
+
+    /// An acknowledgment for a listener: of a cookie, if one was sent lately. Whether it was.
+    fn cookie_ack(
+        &mut self,
+        sock: u32,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        seg: &Segment<'_>,
+        path: &Path,
+    ) -> bool {
+        // Guesses are not even looked at while no cookies are out.
+        if self.cookies_at == 0 || self.now.saturating_sub(self.cookies_at) > COOKIE_LIFETIME {
+            return false;
+        }
+        let Some(listener) = self.listeners.get(sock) else { return false };
+        let (wishes, full) = (listener.wishes, listener.is_full());
+        let tuple = tuple_of(local, peer);
+        let Some(found) = cookies::check(&self.config, &self.isn, &tuple, self.now, seg) else {
+            return false;
+        };
+        if full {
+            return true;
+        }
+        let open = self.open(local, peer, path, &wishes);
+        let tcb = Tcb::from_cookie(self.config.clone(), self.now, &open, seg, &found);
+        let Ok(id) = self.add(local, peer, path, tcb) else { return true };
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.listener = sock;
+            conn.flags |= Conn::HALF_OPEN;
+            self.half_open += 1;
+        }
+        let now = self.now;
+        if let Some(tcb) = self.tcb_mut(id) {
+            tcb.on_segment(now, seg);
+        }
+        self.changed(id);
+        true
+    }
+
+    /// Answers what reached nobody.
+    pub(super) fn refuse(
+        &mut self,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        seg: &Segment<'_>,
+        answers: bool,
+    ) {
+        let Some((seq, ack)) = reset_for(seg).filter(|_| answers) else { return };
+        if !self.replies.may_reset(self.now / 1000) {
+            return;
+        }
+        self.replies.add(Reply {
+            local,
+            peer,
+            seq,
+            ack: ack.unwrap_or(0),
+            flags: flags::RST | if ack.is_some() { flags::ACK } else { 0 },
+            window: 0,
+            options: OptionBytes::default(),
+        });
+    }
+
+    /// A next hop does not answer: connections that are being opened over it fail, if their first packets were lost by that.
+    pub fn unreachable(&mut self, dst: Ipv4Addr) {
+        for index in 0..self.conns.slots() {
+            let Some(id) = self.conns.id_of(index) else { continue };
+            let Some(conn) = self.conns.get_mut(id).filter(|c| *c.ends().1.ip() == dst) else { continue };
+            let Some(tcb) = conn.tcb.get_mut() else { continue };
+            if tcb.state() == TcpState::SynSent {
+                tcb.fail(Cause::HostUnreachable);
+                self.changed(id);
+            }
+        }
+    }
+
+    /// An ICMP error about a packet of ours.
+    pub fn icmp(&mut self, local: SocketAddrV4, peer: SocketAddrV4, seq: u32, error: Icmp) {
+        let Some(id) = self.find(&Self::key_of(local, peer).0) else { return };
+        if let Some(tcb) = self.tcb_mut(id) {
+            tcb.on_icmp(error, seq);
+        }
+        self.changed(id);
+    }
+}

@@ -1,0 +1,5 @@
+//! End-host sockets on cores driven by hand, connected by a link in memory with time of its own.
+
+mod lab;
+mod sockets;
+mod transfers;
