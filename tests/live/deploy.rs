@@ -24,7 +24,7 @@ fn the_commands_of_the_guide_work() {
     }
     let script = blocks
         .concat()
-        .replace("mos-", &format!("{}", net.name("")))
+        .replace("mos-", &net.name(""))
         .replace("examples/midstat/midstat", midstat().to_str().expect("UTF-8"))
         .replace("sleep 2\n", "sleep 4\n");
     // What is left running when a command fails must end, too.
