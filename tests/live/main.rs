@@ -6,6 +6,8 @@ mod netns;
 
 mod cores;
 mod deploy;
+#[cfg(feature = "dpdk")]
+mod dpdk;
 mod edits;
 mod lab;
 mod life;
