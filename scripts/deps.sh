@@ -14,6 +14,7 @@ command_from python3 python3
 command_from tcpdump tcpdump
 command_from ip iproute2
 command_from ethtool ethtool
+command_from ping iputils-ping
 command_from curl curl
 command_from nginx nginx-light
 command_from valgrind valgrind
