@@ -3,6 +3,7 @@
 # make demo       midstat on the capture that ships in tests/data
 # make test       everything: Rust tests, the C side, C programs under valgrind
 # make soak       DPDK ports under load for 30 seconds each (in make test: 5)
+# make churn      a million connections, in memory
 # make bench      the benchmark table
 # make install    to $(DESTDIR)$(PREFIX)
 # make compat-tree DEST=DIR   the tree that applications written for mOS expect
@@ -41,6 +42,9 @@ test: build
 
 soak: deps
 	MOS_SOAK_SECONDS=30 $(CARGO) test $(FEATURES) --test dpdk_soak
+
+churn:
+	$(CARGO) test --release --test endpoint_scale -- --ignored --nocapture
 
 bench: build
 	python3 benches/run.py $(LIBDIR)
