@@ -69,4 +69,4 @@ clean:
 	$(CARGO) clean
 	for app in midstat nat simple_firewall; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test soak bench install compat-tree lint deps clean
+.PHONY: all build demo test soak churn bench install compat-tree lint deps clean

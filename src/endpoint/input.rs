@@ -46,6 +46,7 @@ impl Stack {
             if self.is_held_back(id, seg) {
                 return Found::Socket;
             }
+            self.wake_up(id);
             let now = self.now;
             self.busy = Some(id);
             let outcome = self.tcb_mut(id).map(|tcb| tcb.on_segment(now, seg));

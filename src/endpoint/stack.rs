@@ -316,6 +316,10 @@ impl Stack {
                 self.arm(id);
                 continue;
             }
+            if !conn.rest.is_none() {
+                self.remove(id);
+                continue;
+            }
             self.busy = Some(id);
             if let Some(tcb) = conn.tcb.get_mut() {
                 tcb.on_deadline(now);
@@ -325,12 +329,36 @@ impl Stack {
         self.busy = None;
     }
 
+    /// Puts a connection to rest that only waits in TIME_WAIT.
+    pub(super) fn put_to_rest(&mut self, id: Id) {
+        let Some(conn) = self.conns.get_mut(id).filter(|c| c.sock == NONE && c.listener == NONE) else {
+            return;
+        };
+        if let Some(rest) = conn.tcb.get_mut().and_then(Tcb::rest)
+            && let Ok(rest) = One::new(rest)
+        {
+            conn.rest = rest;
+            conn.tcb.free();
+        }
+    }
+
+    /// A segment has come for a connection at rest: it is made again. Without memory the segment is lost.
+    pub(super) fn wake_up(&mut self, id: Id) {
+        let Stack { conns, config, now, .. } = self;
+        let Some(conn) = conns.get_mut(id) else { return };
+        let Some(rest) = conn.rest.get() else { return };
+        if let Ok(tcb) = One::new(Tcb::from_rest(config.clone(), *now, rest)) {
+            conn.tcb = tcb;
+            conn.rest.free();
+        }
+    }
+
     /// Frees a connection that has ended, if nobody has a use for it any more.
     pub(super) fn bury(&mut self, id: Id) {
         let over = self
             .conns
             .get(id)
-            .is_some_and(|c| c.sock == NONE && c.listener == NONE && c.tcb.get().is_none_or(Tcb::is_closed));
+            .is_some_and(|c| c.sock == NONE && c.listener == NONE && c.tcb.get().is_some_and(Tcb::is_closed));
         if over {
             self.remove(id);
         }
@@ -357,6 +385,9 @@ impl Stack {
 
     /// Ends a connection with a RST.
     pub fn abort(&mut self, id: Id) {
+        if self.conns.get(id).is_some_and(|c| !c.rest.is_none()) {
+            return self.remove(id);
+        }
         if let Some(tcb) = self.tcb_mut(id) {
             tcb.abort();
         }
@@ -425,6 +456,11 @@ impl Stack {
         (0..self.conns.slots())
             .filter_map(|index| self.conns.at(index))
             .any(|c| !c.tcb.get().is_none_or(over))
+    }
+
+    /// How many are in TIME_WAIT and at rest.
+    pub fn at_rest(&self) -> usize {
+        (0..self.conns.slots()).filter_map(|index| self.conns.at(index)).filter(|c| !c.rest.is_none()).count()
     }
 
     /// Every connection, for tests that want to know what is stuck.

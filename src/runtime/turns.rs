@@ -72,10 +72,11 @@ impl Turns {
         let mut asked = false;
         while !context.stop.load(Ordering::Acquire) {
             let count = self.count.load(Ordering::Relaxed);
-            let away = clock::now_ns().saturating_sub(self.polled_ns.load(Ordering::Acquire));
-            if !self.is_taken() && away >= AWAY.as_nanos() as u64 {
+            let polled = self.polled_ns.load(Ordering::Acquire);
+            let away = polled == 0 || clock::now_ns().saturating_sub(polled) >= AWAY.as_nanos() as u64;
+            if !self.is_taken() && away {
                 // Whoever sleeps may rather poll itself.
-                if !asked && self.polled_ns.load(Ordering::Relaxed) != 0 && context.waits.wake_one() {
+                if !asked && polled != 0 && context.waits.wake_one() {
                     asked = true;
                     self.nap(AWAY);
                     continue;
@@ -132,3 +133,6 @@ impl Drop for Mine<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,6 +228,8 @@ pub struct Lab {
     /// One way, µs.
     pub delay: u64,
     pub random: Random,
+    /// The next frame from this host is lost.
+    pub drop_next: Option<usize>,
     /// Frames on their way, by arrival: to which host.
     flying: BTreeMap<(u64, u64), (usize, Vec<u8>)>,
     count: u64,
@@ -251,6 +253,7 @@ impl Lab {
             weather: Weather::default(),
             delay: 500,
             random: Random::new(1),
+            drop_next: None,
             flying: BTreeMap::new(),
             count: 0,
         }
@@ -262,7 +265,7 @@ impl Lab {
     }
 
     fn fly(&mut self, to: usize, frame: Vec<u8>) {
-        if self.random.per_mille(self.weather.lost) {
+        if self.random.per_mille(self.weather.lost) || self.drop_next.take_if(|n| *n == 1 - to).is_some() {
             return;
         }
         let late =
