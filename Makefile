@@ -67,6 +67,6 @@ deps:
 
 clean:
 	$(CARGO) clean
-	for app in midstat nat simple_firewall; do $(MAKE) -C examples/$$app clean; done
+	for app in midstat nat simple_firewall epserver epwget; do $(MAKE) -C examples/$$app clean; done
 
 .PHONY: all build demo test soak churn bench install compat-tree lint deps clean
