@@ -77,7 +77,10 @@ impl Turns {
             let away = polled == 0 || clock::now_ns().saturating_sub(polled) >= AWAY.as_nanos() as u64;
             if !self.is_taken() && away {
                 // Whoever sleeps may rather poll itself; asked once, until somebody has polled again.
-                if polled != 0 && self.asked.swap(count, Ordering::Relaxed) != count && context.waits.wake_one() {
+                if polled != 0
+                    && self.asked.swap(count, Ordering::Relaxed) != count
+                    && context.waits.wake_one()
+                {
                     self.nap(AWAY);
                     continue;
                 }
