@@ -208,6 +208,14 @@ check "midstat counts the same on two cores" \
 	prints "0 connections open, 16 ended; 592 packets, 377002 bytes" \
 	env MOS_NETDEV="tests/data/demo.pcap 0x3" "${midstat[@]}"
 
+# ---- the other applications ----
+
+for name in epserver epwget; do
+	cp -r "examples/$name" "$work/$name"
+	rm -f "$work/$name/$name"
+	check "$name builds" make -C "$work/$name" TOP="$PWD" LIBDIR="$libdir"
+done
+
 echo
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
