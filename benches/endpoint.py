@@ -6,8 +6,7 @@
 Client and server are network namespaces, connected by a veth pair, nothing larger than the wire's packets on it. The
 client is wrk with 64 connections; bodies of 64 B and of 8 KB; connections that are kept and a new one for each request.
 epserver runs on one core, by libpcap and by DPDK's net_af_packet; nginx has one worker. Needs root, nginx, wrk,
-ethtool and iproute2. Then `cargo bench --bench endpoint`, if it is there: connections a second and bytes a connection on a link
-in memory.
+ethtool and iproute2. Connections a second and bytes a connection on a link in memory: `make churn`.
 
 `req/cpu-s` divides by the server process's own user and system time. The kernel does part of nginx's TCP work in
 interrupts that it charges to whoever runs, here mostly the client: `req/busy-s` divides by the time that the whole machine
