@@ -3,7 +3,10 @@
 # make demo       midstat on the capture that ships in tests/data
 # make test       everything: Rust tests, the C side, C programs under valgrind
 # make soak       DPDK ports under load for 30 seconds each (in make test: 5)
+# make churn      a million connections, in memory
 # make bench      the benchmark table
+# make bench-live       iperf3 through the box, beside a kernel bridge
+# make bench-endpoint   epserver beside nginx, and connections in memory
 # make install    to $(DESTDIR)$(PREFIX)
 # make compat-tree DEST=DIR   the tree that applications written for mOS expect
 # make lint       format and lints
@@ -42,8 +45,18 @@ test: build
 soak: deps
 	MOS_SOAK_SECONDS=30 $(CARGO) test $(FEATURES) --test dpdk_soak
 
+churn:
+	$(CARGO) test --release --test endpoint_scale -- --ignored --nocapture
+
 bench: build
 	python3 benches/run.py $(LIBDIR)
+
+bench-live: build
+	python3 benches/live.py $(LIBDIR)
+
+bench-endpoint: build
+	python3 benches/endpoint.py $(LIBDIR)
+	@$(MAKE) -s --no-print-directory churn
 
 install:
 	@test -e $(LIBDIR)/libmos.so || { echo "run 'make build' first" >&2; exit 1; }
@@ -63,6 +76,6 @@ deps:
 
 clean:
 	$(CARGO) clean
-	for app in midstat nat simple_firewall; do $(MAKE) -C examples/$$app clean; done
+	for app in midstat nat simple_firewall epserver epwget; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test soak bench install compat-tree lint deps clean
+.PHONY: all build demo test soak churn bench bench-live bench-endpoint install compat-tree lint deps clean

@@ -1,5 +1,6 @@
 //! One loop iteration (monitor.md §2.1): packets, timers, expiry, NEW_DATA — in that order.
 
+use super::plain::Taken;
 use super::process::Fate;
 use super::state::{Monitor, State};
 use crate::flow::token::Token;
@@ -65,11 +66,16 @@ impl Monitor {
             st.stats.rx_bytes += st.batch[at].cap_len as u64;
             if here.wants(self, t, at) {
                 self.packet_for_us(t, at, here);
-            } else {
-                let fate = if self.plain(t, at) { Fate::Forward } else { self.inspect(t, at) };
-                forward::packet(self.state(t), at, fate, self.settings.forward);
+                self.finish_packet(t);
+                continue;
             }
-            self.finish_packet(t);
+            let taken = self.plain(t, at);
+            let fate = if taken == Taken::No { self.inspect(t, at) } else { Fate::Forward };
+            forward::packet(self.state(t), at, fate, self.settings.forward);
+            // Forwarding may have completed its checksum.
+            if taken != Taken::Silently || self.settings.forward {
+                self.finish_packet(t);
+            }
         }
         let st = self.state(t);
         st.batch.clear();
@@ -85,7 +91,7 @@ impl Monitor {
             prepare::again(self.state(t), self.settings.verify);
             if !here.wants(self, t, at) {
                 // Translated (NAT): it goes on to somebody else.
-                return forward::packet(self.state(t), at, fate, self.settings.forward);
+                return forward::rare_packet(self.state(t), at, fate, self.settings.forward);
             }
         }
         let st = self.state(t);
@@ -149,7 +155,13 @@ impl Monitor {
     pub fn next_deadline_ms(&self, t: &mut Token) -> Option<u64> {
         let flow = self.state(t).wheel.next_due();
         let timer = self.timers.lock().next_due_ms();
-        let host = self.state(t).host.deadline_ms();
-        [flow, timer, host].into_iter().flatten().min()
+        let due = match (flow, timer) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        match self.state(t).host.deadline_ms() {
+            None => due,
+            Some(host) => Some(due.map_or(host, |due| due.min(host))),
+        }
     }
 }

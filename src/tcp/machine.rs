@@ -99,25 +99,26 @@ pub fn is_plain(x: &Side, y: &Side, s: &Segment) -> bool {
 }
 
 /// Moves the sender `x` by a [plain](is_plain) segment.
+///
+/// Here and in [`receive_plain`] each number is written whether it moved or not: which of a mixture of flows moves which is not to
+/// be guessed, and a wrong guess costs more than the whole rest.
 #[inline(always)]
 pub fn send_plain(x: &mut Side, s: &Segment) {
-    if seq::gt(s.ack, x.last_ack) {
-        x.last_ack = s.ack;
-    }
+    x.last_ack = seq::max(x.last_ack, s.ack);
     x.set(Side::HEARD);
-    let end = s.seq.wrapping_add(s.len);
-    if seq::gt(end, x.snd_max) {
-        x.snd_max = end;
-    }
+    x.snd_max = seq::max(x.snd_max, s.seq.wrapping_add(s.len));
 }
 
 /// Moves the receiver `y` by a [plain](is_plain) segment from `x`, apart from its payload.
 #[inline(always)]
 pub fn receive_plain(y: &mut Side, x: &Side, s: &Segment) {
-    note_timestamp(y, s);
-    if seq::gt(s.ack, y.una) {
-        y.una = s.ack;
+    if let Some(ts) = s.tsval {
+        // It is not older than TS.Recent, or that is not known.
+        let first = !y.has(Side::TS);
+        y.ts_recent = if first | seq::le(s.seq, y.last_ack) { ts } else { y.ts_recent };
+        y.set(Side::TS);
     }
+    y.una = seq::max(y.una, s.ack);
     note_window(y, x, s);
 }
 
@@ -268,10 +269,14 @@ fn send_syn(x: &mut Side, s: &Segment) -> u16 {
     let fresh = !x.has(Side::SYN_SEEN);
     // A SYN with a new ISN before the SYN/ACK re-bases the flow (D2).
     let rebase = x.state == State::SynSent && !s.has(ACK);
+    // The SYN of a connection that was seen in the middle first: what has been sent since stays sent.
+    let late = x.has(Side::ISS) && s.seq == x.iss && !rebase;
     if fresh || rebase {
-        x.iss = s.seq;
-        x.snd_max = s.end();
-        x.una = s.seq;
+        if !late {
+            x.iss = s.seq;
+            x.snd_max = s.end();
+            x.una = s.seq;
+        }
         x.set(Side::ISS | Side::SYN_SEEN);
         match s.wscale {
             Some(shift) => {
@@ -286,7 +291,8 @@ fn send_syn(x: &mut Side, s: &Segment) -> u16 {
         x.set(Side::ACKED);
     }
     // A host that closed again sends no first SYN: an old one of its connection comes late.
-    if fresh && !s.has(ACK) && x.state < State::SynSent {
+    if fresh && !s.has(ACK) && x.state < State::SynSent && x.more & Side::BEGAN == 0 {
+        x.more |= Side::BEGAN;
         x.state = State::SynSent;
         return ev::START | ev::STATE;
     }
@@ -392,7 +398,8 @@ pub fn receive(y: &mut Side, x: &Side, s: &Segment) -> Received {
 fn receive_syn(y: &mut Side, x: &Side, s: &Segment) -> u16 {
     match y.state {
         // Closed again after its connection, it takes no SYN of that connection any more.
-        State::Closed | State::Listen if !y.has(Side::IRS) => {
+        State::Closed | State::Listen if !y.has(Side::IRS) && y.more & Side::BEGAN == 0 => {
+            y.more |= Side::BEGAN;
             y.set_irs(s.seq);
             y.state = State::SynRcvd;
             ev::START | ev::STATE
@@ -445,7 +452,7 @@ fn take_ack(y: &mut Side, s: &Segment) -> u16 {
 }
 
 /// The window `x` advertises to `y`; scaled once both SYNs are known (RFC 7323 2.3).
-#[inline]
+#[inline(always)]
 fn note_window(y: &mut Side, x: &Side, s: &Segment) {
     let scale = if s.has(SYN) {
         // A SYN's own window is never scaled; it counts once one is known with its scale.
@@ -463,7 +470,7 @@ fn note_window(y: &mut Side, x: &Side, s: &Segment) {
 }
 
 /// TS.Recent, RFC 7323 4.3.
-#[inline]
+#[inline(always)]
 fn note_timestamp(y: &mut Side, s: &Segment) {
     let Some(ts) = s.tsval else { return };
     if s.has(SYN) || !y.has(Side::TS) {
@@ -485,6 +492,8 @@ pub fn finish(y: &mut Side) -> u16 {
 
 /// Makes both sides of a flow whose opening was not seen, from its first packet (X3).
 pub fn midstream(x: &mut Side, y: &mut Side, s: &Segment) {
+    x.more |= Side::BEGAN;
+    y.more |= Side::BEGAN;
     if s.has(SYN | ACK) {
         // Only the client's SYN was missed: what it must have been is known.
         y.iss = s.ack.wrapping_sub(1);
