@@ -194,6 +194,10 @@ pub fn wait<R>(
             context.tell_time_inside(t);
             let looked = look(context, t);
             waits.deliver(context, t);
+            if turn.is_none() && context.endpoint.view(t).has_output() {
+                // Somebody else polls, and may be asleep.
+                context.sleeper.wake();
+            }
             match looked {
                 Ok(Look::Done(result)) => return Next::Over(Ok(Some(result))),
                 Err(e) => return Next::Over(Err(e)),

@@ -2,8 +2,12 @@ use super::*;
 use crate::config::{Config, Mos};
 use crate::endpoint::epoll::Change;
 use crate::endpoint::events::IN;
+use crate::endpoint::socket::Wishes;
 use crate::io::source::Source;
 use crate::monitor::state::ForeignCalls;
+use crate::net::output::Path;
+use crate::net::route::Hop;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Barrier;
 use std::sync::atomic::AtomicU32;
 use std::thread;
@@ -217,4 +221,42 @@ fn no_wake_up_is_lost() {
         }
     });
     nobody_is_left(&c);
+}
+
+/// Whoever polls sleeps until there is something to do: a call that leaves a segment to be sent wakes it, whether it returns or
+/// goes on to wait.
+#[test]
+fn what_a_call_leaves_to_be_sent_wakes_who_polls() {
+    let c = context();
+    let sock = call(&c, |c, t| c.endpoint.socket(&c.monitor, t)).expect("an id");
+    let end = |n: u8| SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, n), 4000);
+    let path = Path { hop: Hop { port: 0, addr: *end(2).ip() }, source: None, mtu: 1500 };
+    let slept = || {
+        let begin = Instant::now();
+        c.sleeper.sleep(&mut Vec::new(), &[], Duration::from_millis(300));
+        begin.elapsed() >= Duration::from_millis(300)
+    };
+    let connect = |t: &mut Token, n| {
+        let stack = c.endpoint.state(t).stack_mut().expect("made with the socket");
+        stack.connect(sock, end(n), end(2), &path, &Wishes::default()).expect("memory");
+    };
+    c.sleeper.note();
+    assert_eq!(wait(&c, sock, Patience::ENDLESS, |_, _| Ok(Look::Done(()))), Ok(Some(())));
+    assert!(slept(), "there is nothing to do");
+    let done = wait(&c, sock, Patience::ENDLESS, |_, t| {
+        connect(t, 3);
+        Ok(Look::Done(()))
+    });
+    assert_eq!(done, Ok(Some(())));
+    assert!(!slept());
+    c.sleeper.note();
+    let mut begun = false;
+    let late = wait(&c, sock, Patience { until: deadline(10), polls_first: false }, |_, t| {
+        if !std::mem::replace(&mut begun, true) {
+            connect(t, 4);
+        }
+        Ok(Look::<()>::Later)
+    });
+    assert_eq!(late, Ok(None));
+    assert!(!slept());
 }
