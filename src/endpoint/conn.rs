@@ -45,6 +45,8 @@ impl Conn {
     pub const HALF_OPEN: u8 = 1 << 2;
     /// In its listener's queue.
     pub const QUEUED: u8 = 1 << 3;
+    /// The table does not know it any more: it is over.
+    pub const UNLISTED: u8 = 1 << 4;
 
     /// A connection between two ends; `key` and `reversed` say which.
     pub fn new(tcb: One<Tcb>, key: ShortKey, reversed: bool, hop: Hop) -> Self {

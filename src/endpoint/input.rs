@@ -51,11 +51,10 @@ impl Stack {
             self.busy = Some(id);
             let outcome = self.tcb_mut(id).map(|tcb| tcb.on_segment(now, seg));
             self.busy = None;
-            let Some(Outcome::Reopen { above }) = outcome else {
-                self.changed(id);
-                return Found::Socket;
-            };
-            self.remove(id);
+            self.changed(id);
+            let Some(Outcome::Reopen { above }) = outcome else { return Found::Socket };
+            // A socket that has it keeps what is unread.
+            self.bury(id);
             return self.arrive_new(local, peer, seg, path(), answers, Some(above));
         }
         let opens = !self.listeners.is_empty() && !seg.has(flags::RST);
