@@ -281,8 +281,11 @@ impl Stack {
             }
             self.tell(sock, bits_of(events));
         }
-        if closed && listener != NONE {
-            self.leave_listener(id);
+        if closed {
+            if listener != NONE {
+                self.leave_listener(id);
+            }
+            self.let_go(id);
         }
         self.mark(id);
         self.arm(id);
@@ -364,12 +367,18 @@ impl Stack {
         }
     }
 
+    /// A connection that is over lets go of its tuple, though its socket may keep it: what comes for the tuple is for others.
+    fn let_go(&mut self, id: Id) {
+        let Some(conn) = self.conns.get_mut(id).filter(|c| !c.has(Conn::UNLISTED)) else { return };
+        conn.flags |= Conn::UNLISTED;
+        let hash = self.hasher.short(&conn.key);
+        self.table.remove(hash, id.index);
+    }
+
     /// Frees a connection.
     pub(super) fn remove(&mut self, id: Id) {
         self.leave_listener(id);
-        let Some(conn) = self.conns.get(id) else { return };
-        let hash = self.hasher.short(&conn.key);
-        self.table.remove(hash, id.index);
+        self.let_go(id);
         self.wheel.remove(&mut Deadlines(&mut self.conns), id.index);
         self.conns.remove(id);
     }
@@ -498,7 +507,7 @@ fn bits_of(events: Events) -> u32 {
     for (event, bit) in [
         (Events::CONNECTED, OUT),
         (Events::DATA, IN),
-        (Events::FIN, IN | RDHUP),
+        (Events::FIN, IN | RDHUP | HUP),
         (Events::SPACE, OUT),
         (Events::ERROR, ERR | IN | OUT),
         (Events::CLOSED, IN | OUT | HUP),

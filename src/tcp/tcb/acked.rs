@@ -126,9 +126,9 @@ impl Tcb {
         self.retries = 0;
         self.soft = None;
         self.tail.due = false;
+        let had_space = self.has_space();
         self.send.release(ack);
-        if self.send.refused && self.has_space() {
-            self.send.refused = false;
+        if !had_space && self.has_space() {
             self.events |= Events::SPACE;
         }
         if let Some(board) = self.board.get_mut() {

@@ -133,11 +133,17 @@ impl Tcb {
         if !self.is_synchronized() && self.state != State::SynRcvd {
             return Err(Refusal::NotConnected);
         }
+        // Who waits in that direction, or for the end of both, is to look again.
         if how != Shutdown::Write {
             self.recv.stop();
+            self.events |= Events::FIN;
         }
         if how != Shutdown::Read {
             self.queue_fin();
+            self.events |= Events::SPACE;
+            if self.state.peer_closed() {
+                self.events |= Events::FIN;
+            }
         }
         Ok(())
     }

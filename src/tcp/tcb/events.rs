@@ -62,9 +62,9 @@ bits! {
         CONNECTED = 1,
         /// New bytes in order.
         DATA = 2,
-        /// The peer's FIN, in order.
+        /// The peer's FIN, in order; or nothing more can be read.
         FIN = 4,
-        /// A send buffer that refused bytes has room again.
+        /// A send buffer that was full, or nearly, has room again; or nothing more can be written.
         SPACE = 8,
         /// The connection ended with an error.
         ERROR = 16,

@@ -13,13 +13,11 @@ pub(super) struct SendBuffer {
     base: u64,
     /// Most bytes held.
     pub limit: u32,
-    /// A write found less room than it wanted.
-    pub refused: bool,
 }
 
 impl SendBuffer {
     pub fn new(limit: u32) -> Self {
-        SendBuffer { bytes: ByteStore::new(), base: 1, limit: limit.max(1), refused: false }
+        SendBuffer { bytes: ByteStore::new(), base: 1, limit: limit.max(1) }
     }
 
     /// Begins at another offset: everything before it was written and acknowledged.
@@ -46,9 +44,6 @@ impl SendBuffer {
     /// Adds what fits; how many bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, OutOfMemory> {
         let taken = bytes.len().min(self.room());
-        if taken < bytes.len() {
-            self.refused = true;
-        }
         if taken > 0 {
             self.bytes.push(&bytes[..taken])?;
         }
@@ -90,9 +85,7 @@ mod tests {
     fn takes_what_fits_and_gives_memory_back() {
         let mut buffer = SendBuffer::new(10);
         assert_eq!(buffer.write(b"0123456"), Ok(7));
-        assert!(!buffer.refused);
         assert_eq!(buffer.write(b"789ab"), Ok(3));
-        assert!(buffer.refused);
         assert_eq!((buffer.end(), buffer.room()), (11, 0));
         buffer.release(4);
         let mut out = [0; 4];

@@ -1,0 +1,170 @@
+//! What a waiting application must hear of, and what a connection that is over must not keep from others.
+
+use crate::lab::{Lab, at};
+use mos::endpoint::epoll::Change;
+use mos::endpoint::events::{HUP, IN, OUT, RDHUP};
+use mos::tcp::tcb::calls::Shutdown;
+use std::net::SocketAddrV4;
+
+/// An epoll object on host `n` that watches a socket.
+fn watch(lab: &Lab, n: usize, sock: u32, events: u32) -> u32 {
+    let epoll = lab.nodes[n].with(|e, m, t| e.epoll_create(m, t)).expect("an id");
+    lab.nodes[n].on(|st| st.control(epoll, sock, Change::Add(events, 0))).expect("added");
+    epoll
+}
+
+/// The bits an epoll object reports.
+fn reported(lab: &Lab, n: usize, epoll: u32) -> u32 {
+    let mut bits = 0;
+    lab.nodes[n].on(|st| st.report(epoll, 8, |_, bit, _| bits |= bit));
+    bits
+}
+
+/// Connects a new socket of host 0 from a port of its own choice.
+fn connect_from(lab: &Lab, port: u16, to: SocketAddrV4) -> u32 {
+    let sock = lab.nodes[0].socket();
+    lab.nodes[0].on(|st| st.bind(sock, at(0, port))).expect("bound");
+    assert_eq!(lab.nodes[0].with(|e, m, t| e.connect(m, t, sock, to, false)), Ok(false));
+    sock
+}
+
+/// RFC 9293 3.8.6.1: the peer's window is closed, and the segment that opens it is lost.
+#[test]
+fn a_window_whose_opening_is_lost_is_asked_for() {
+    let mut lab = Lab::with_buffers(8192);
+    let listener = lab.nodes[1].listen(80, 10);
+    let [c, s] = lab.connected(listener);
+    let mut sent = 0;
+    while let Some(count) = lab.nodes[0].write(c, &[7; 8192]).expect("connected") {
+        sent += count;
+        lab.run(300_000);
+    }
+    lab.run(100_000);
+    let (mut out, mut got) = ([0; 20_000], 0);
+    while let Some(count) = lab.nodes[1].read(s, &mut out).expect("connected") {
+        got += count;
+    }
+    assert!(got < sent, "the window was closed");
+    lab.drop_next = Some(1);
+    lab.run(20_000_000);
+    assert!(lab.drop_next.is_none(), "the opening was lost");
+    got += lab.nodes[1].read(s, &mut out).expect("connected").expect("the rest has come");
+    assert_eq!(got, sent);
+}
+
+/// Level-triggered: a write that just fills the buffer is as good as one that is cut short.
+#[test]
+fn room_after_a_write_that_fitted_exactly_is_told() {
+    let mut lab = Lab::with_buffers(8192);
+    let listener = lab.nodes[1].listen(80, 10);
+    let [c, _s] = lab.connected(listener);
+    let epoll = watch(&lab, 0, c, OUT);
+    assert_eq!(reported(&lab, 0, epoll), OUT);
+    let room = lab.nodes[0].on(|st| st.sizes(c)).expect("a stream").0 as usize;
+    assert_eq!(lab.nodes[0].write(c, &vec![7; room]), Ok(Some(room)));
+    assert_eq!(reported(&lab, 0, epoll), 0);
+    lab.run(2_000_000);
+    assert_eq!(lab.nodes[0].readiness(c), OUT);
+    assert_eq!(reported(&lab, 0, epoll), OUT);
+}
+
+/// Whoever waits to read or to write hears that another thread has shut the direction down.
+#[test]
+fn a_shut_direction_is_told() {
+    let mut lab = Lab::with_buffers(8192);
+    let listener = lab.nodes[1].listen(80, 10);
+    let [c, s] = lab.connected(listener);
+    let reads = watch(&lab, 0, c, IN);
+    assert_eq!(reported(&lab, 0, reads), 0);
+    lab.nodes[0].on(|st| st.shutdown(c, Shutdown::Read)).expect("connected");
+    assert_eq!(lab.nodes[0].read(c, &mut [0; 4]), Ok(Some(0)));
+    assert_eq!(reported(&lab, 0, reads), IN);
+    while lab.nodes[1].write(s, &[7; 8192]).expect("connected").is_some() {}
+    let told = lab.nodes[1].on(|st| {
+        st.sleepers = 1;
+        st.shutdown(s, Shutdown::Write).expect("connected");
+        let told = st.is_woken(s);
+        st.clear_woken();
+        st.sleepers = 0;
+        told
+    });
+    assert!(told, "a write would fail now");
+}
+
+/// HUP, for who asked for nothing else.
+#[test]
+fn the_end_of_both_directions_is_told() {
+    let mut lab = Lab::with_buffers(8192);
+    let listener = lab.nodes[1].listen(80, 10);
+    let [c, s] = lab.connected(listener);
+    let objects = [watch(&lab, 0, c, HUP), watch(&lab, 1, s, HUP)];
+    lab.nodes[0].shutdown(c);
+    lab.until("the end arrives", |lab| lab.nodes[1].readiness(s) & RDHUP != 0);
+    assert_eq!(reported(&lab, 1, objects[1]), 0);
+    lab.nodes[1].shutdown(s);
+    assert_eq!(reported(&lab, 1, objects[1]), HUP);
+    lab.until("the other arrives", |lab| lab.nodes[0].readiness(c) & HUP != 0);
+    assert_eq!(reported(&lab, 0, objects[0]), HUP);
+}
+
+/// A socket whose connection was reset, and that the application has not closed yet: the same peer comes again.
+#[test]
+fn a_dead_socket_does_not_keep_its_tuple() {
+    let mut lab = Lab::with_buffers(8192);
+    let listener = lab.nodes[1].listen(80, 10);
+    let c = connect_from(&lab, 5000, at(1, 80));
+    lab.run(100_000);
+    let s = lab.nodes[1].accept(listener).expect("connected");
+    assert_eq!(lab.nodes[0].abort(c), Ok(()));
+    lab.until("reset", |lab| lab.nodes[1].error(s) == libc::ECONNRESET);
+    let c = connect_from(&lab, 5000, at(1, 80));
+    lab.run(100_000);
+    let again = lab.nodes[1].accept(listener).expect("connected again");
+    assert_eq!(lab.nodes[1].error(s), libc::ECONNRESET, "the old one is what it was");
+    assert_eq!(lab.nodes[1].close(s), Ok(()));
+    assert_eq!(lab.nodes[0].write(c, b"x"), Ok(Some(1)));
+    lab.until("bytes arrive", |lab| lab.nodes[1].readiness(again) & IN != 0);
+    assert_eq!(lab.nodes[0].abort(c), Ok(()));
+    lab.until("reset", |lab| lab.nodes[1].error(again) == libc::ECONNRESET);
+    assert_eq!(lab.nodes[1].close(again), Ok(()));
+    lab.run(100_000);
+    assert_eq!([lab.nodes[0].connections(), lab.nodes[1].connections()], [0, 0]);
+}
+
+/// In TIME_WAIT, with bytes that the application has not read: the same peer comes again. What was acknowledged stays.
+#[test]
+fn a_new_connection_takes_nothing_from_the_one_before() {
+    let mut lab = Lab::with_buffers(8192);
+    let listener = lab.nodes[1].listen(80, 10);
+    let c = connect_from(&lab, 5000, at(1, 80));
+    lab.run(100_000);
+    let s = lab.nodes[1].accept(listener).expect("connected");
+    lab.nodes[1].shutdown(s);
+    lab.run(100_000);
+    assert_eq!(lab.nodes[0].write(c, b"last words"), Ok(Some(10)));
+    assert_eq!(lab.nodes[0].close(c), Ok(()));
+    lab.run(100_000);
+    assert_eq!(lab.nodes[0].connections(), 0);
+    let _c = connect_from(&lab, 5000, at(1, 80));
+    lab.run(100_000);
+    assert!(lab.nodes[1].accept(listener).is_some());
+    let mut out = [0; 16];
+    assert_eq!(lab.nodes[1].read(s, &mut out), Ok(Some(10)));
+    assert_eq!(lab.nodes[1].read(s, &mut out), Ok(Some(0)));
+    assert_eq!(lab.nodes[1].error(s), 0);
+    assert_eq!(lab.nodes[1].close(s), Ok(()));
+}
+
+/// A bound socket tries again what was refused.
+#[test]
+fn what_was_refused_may_be_tried_again_from_the_same_port() {
+    let mut lab = Lab::with_buffers(8192);
+    lab.nodes[1].listen(8, 1);
+    let c = connect_from(&lab, 5000, at(1, 80));
+    lab.until("refused", |lab| lab.nodes[0].error(c) == libc::ECONNREFUSED);
+    let listener = lab.nodes[1].listen(80, 10);
+    assert_eq!(lab.nodes[0].with(|e, m, t| e.connect(m, t, c, at(1, 80), false)), Ok(false));
+    lab.until("connected", |lab| lab.nodes[0].readiness(c) & OUT != 0);
+    lab.run(100_000);
+    assert!(lab.nodes[1].accept(listener).is_some());
+}
