@@ -110,7 +110,7 @@ unsafe fn run<R: TryFrom<i64>>(userdata: U, call: impl FnOnce(&Shared) -> Result
     // SAFETY: the caller's promise.
     let shared = unsafe { userdata.cast::<Userdata>().as_ref() }.and_then(Option::as_ref);
     let result = shared.ok_or(libc::EINVAL).and_then(|shared| {
-        catch_unwind(AssertUnwindSafe(|| call(shared))).unwrap_or_else(|_| Err(libc::EFAULT))
+        catch_unwind(AssertUnwindSafe(|| call(shared))).unwrap_or(Err(libc::EFAULT))
     });
     let value = result.unwrap_or_else(|errno| {
         // SAFETY: the thread's own.
