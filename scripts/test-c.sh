@@ -112,7 +112,7 @@ check "all functions link, from C++" builds_and_runs g++ $warn -Wno-cast-functio
 # ---- configuration ----
 
 check "config.c builds" gcc $warn tests/c/config.c -o "$work/config" -L"$libdir" -lmos
-for conf in config/*.conf examples/midstat/mos.conf; do
+for conf in config/*.conf examples/*/*.conf; do
 	check "$conf is accepted without a warning" env MOS_NETDEV=tests/data/demo.pcap \
 		bash -c '"$1" "$2" 2>&1 | { ! grep .; }' - "$work/config" "$conf"
 done
@@ -188,7 +188,13 @@ check "README's example builds" gcc $warn -Wno-unused-parameter "$work/requests.
 check "README's example prints requests" prints "GET /page.txt HTTP/1.1" \
 	env MOS_NETDEV=tests/data/demo.pcap "$work/requests" config/replay.conf
 
-# ---- the first application ----
+# ---- the applications ----
+
+for name in nat simple_firewall; do
+	cp -r "examples/$name" "$work/$name"
+	rm -f "$work/$name/$name"
+	check "$name builds" make -C "$work/$name" TOP="$PWD" LIBDIR="$libdir"
+done
 
 cp -r examples/midstat "$work/midstat"
 rm -f "$work/midstat/midstat"
@@ -201,6 +207,14 @@ check "midstat ends with a summary at SIGINT" prints "Packets received, by kind"
 check "midstat counts the same on two cores" \
 	prints "0 connections open, 16 ended; 592 packets, 377002 bytes" \
 	env MOS_NETDEV="tests/data/demo.pcap 0x3" "${midstat[@]}"
+
+# ---- the other applications ----
+
+for name in epserver epwget; do
+	cp -r "examples/$name" "$work/$name"
+	rm -f "$work/$name/$name"
+	check "$name builds" make -C "$work/$name" TOP="$PWD" LIBDIR="$libdir"
+done
 
 echo
 echo "$passed passed, $failed failed"

@@ -35,10 +35,10 @@ impl Direction {
 /// The key of a TCP flow over IPv4, in 16 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ShortKey {
-    /// Lower end's address (high half), higher end's address.
-    addresses: u64,
-    /// From the top, 16 bits each: lower end's port, higher end's port, VLAN, kind.
-    rest: u64,
+    /// From the top: kind (16 bits), the lower end's address (32), its port (16).
+    low: u64,
+    /// From the top: VLAN (16 bits), the higher end's address (32), its port (16).
+    high: u64,
 }
 
 impl ShortKey {
@@ -50,10 +50,7 @@ impl ShortKey {
         let from = u64::from(src) << 16 | u64::from(sport);
         let to = u64::from(dst) << 16 | u64::from(dport);
         let (low, high) = (from.min(to), from.max(to));
-        let key = ShortKey {
-            addresses: (low >> 16) << 32 | high >> 16,
-            rest: low << 48 | (high & 0xffff) << 32 | u64::from(vlan) << 16 | KIND_TCP4,
-        };
+        let key = ShortKey { low: KIND_TCP4 << 48 | low, high: u64::from(vlan) << 48 | high };
         (key, if from <= to { Direction::Forward } else { Direction::Reverse })
     }
 
@@ -61,28 +58,28 @@ impl ShortKey {
     #[inline]
     #[must_use]
     pub fn words(&self) -> [u64; 2] {
-        [self.addresses, self.rest]
+        [self.low, self.high]
     }
 
     /// The addresses of the lower and the higher end (host byte order).
     #[inline]
     #[must_use]
     pub fn addresses(&self) -> (u32, u32) {
-        ((self.addresses >> 32) as u32, self.addresses as u32)
+        ((self.low >> 16) as u32, (self.high >> 16) as u32)
     }
 
     /// The ports of the lower and the higher end.
     #[inline]
     #[must_use]
     pub fn ports(&self) -> (u16, u16) {
-        ((self.rest >> 48) as u16, (self.rest >> 32) as u16)
+        (self.low as u16, self.high as u16)
     }
 
     /// The VLAN identifier, 0 without a tag.
     #[inline]
     #[must_use]
     pub fn vlan(&self) -> u16 {
-        (self.rest >> 16) as u16
+        (self.high >> 48) as u16
     }
 
     /// The lower and the higher end.
@@ -100,7 +97,7 @@ impl ShortKey {
 impl Default for ShortKey {
     /// The key of no packet: kind 0. It stands in records that are not in use.
     fn default() -> Self {
-        ShortKey { addresses: 0, rest: 0 }
+        ShortKey { low: 0, high: 0 }
     }
 }
 
@@ -114,7 +111,8 @@ impl std::fmt::Debug for ShortKey {
 /// The key of a TCP flow over IPv6, in 40 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LongKey {
-    /// Lower end's address, higher end's address (two words each, high word first), then as [`ShortKey`]'s `rest`.
+    /// Lower end's address, higher end's address (two words each, high word first); then, from the top, 16 bits
+    /// each: lower end's port, higher end's port, VLAN, kind.
     words: [u64; 5],
 }
 

@@ -60,13 +60,18 @@ impl Flow {
     /// Sets the bits of `flag`.
     #[inline]
     pub fn set(&mut self, flag: u16) {
-        self.flags |= flag;
+        // As `Side::set`.
+        if self.flags & flag != flag {
+            self.flags |= flag;
+        }
     }
 
     /// Clears the bits of `flag`.
     #[inline]
     pub fn clear(&mut self, flag: u16) {
-        self.flags &= !flag;
+        if self.flags & flag != 0 {
+            self.flags &= !flag;
+        }
     }
 
     /// Whether both sides are finished: closed, in a TIME_WAIT of no length, or followed by nobody.
@@ -88,8 +93,12 @@ impl Flow {
     /// Sender and receiver of a packet that side `from` emitted.
     #[inline]
     pub fn pair(&mut self, from: usize) -> (&mut Side, &mut Side) {
-        let [c, s] = &mut self.sides;
-        if from == CLI { (c, s) } else { (s, c) }
+        // Exchanged, not chosen between: no guess.
+        let [mut x, mut y] = self.sides.each_mut();
+        if from != CLI {
+            std::mem::swap(&mut x, &mut y);
+        }
+        (x, y)
     }
 }
 

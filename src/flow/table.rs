@@ -127,6 +127,8 @@ pub struct Table {
     /// Bucket `b` has the entries whose hashes end in the bits of `b`: in `level` bits, or one more if `b` was split.
     buckets: Buckets,
     level: u32,
+    /// The low `level` bits, and one more.
+    masks: (usize, usize),
     /// The next bucket to split; those below it are split already.
     split: usize,
     overflow: Buckets,
@@ -170,6 +172,7 @@ impl Table {
         Table {
             buckets: Buckets { chunks: Vec::new(), len: 0 },
             level: 0,
+            masks: (0, 1),
             split: 0,
             overflow: Buckets { chunks: Vec::new(), len: 0 },
             free: NONE,
@@ -181,9 +184,14 @@ impl Table {
     /// The bucket of a usable hash.
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
-        let mask = (1usize << self.level) - 1;
         let bits = hash as usize;
-        if bits & mask < self.split { bits & (mask << 1 | 1) } else { bits & mask }
+        let (narrow, wide) = self.masks;
+        if bits & narrow < self.split { bits & wide } else { bits & narrow }
+    }
+
+    fn set_level(&mut self, level: u32) {
+        self.level = level;
+        self.masks = ((1 << level) - 1, (2 << level) - 1);
     }
 
     /// Fetches the bucket of a hash in advance.
@@ -352,7 +360,7 @@ impl Table {
         self.buckets.push()?;
         self.split += 1;
         if self.split == 1 << self.level {
-            self.level += 1;
+            self.set_level(level + 1);
             self.split = 0;
         }
         let mut place = |tag: u16, index: u32| {
@@ -387,7 +395,7 @@ impl Table {
             self.overflow_free(spare);
         }
         let Some(old) = self.buckets.pop() else { return };
-        self.level = level;
+        self.set_level(level);
         self.split = to;
         let moved = old.entries().try_for_each(|(tag, index)| self.put(to, tag, index));
         let moved = moved.and_then(|()| self.put_chain(old.link, |_, _| to));

@@ -40,7 +40,12 @@ impl Monitor {
     /// Raises to the sockets of a flow, whose first is `first`, knowing that one listens.
     pub(super) fn raise_wanted(&self, t: &mut Token, first: u32, hook: Hook, side: usize, events: u16) {
         match self.state(t).sockets.get(first) {
-            Some(only) if only.next == NO_SOCKET => self.tell(t, first, hook, side, events),
+            Some(only) if only.next == NO_SOCKET => {
+                if only.follows & (1 << side) != 0 {
+                    let set = only.set;
+                    self.run_set(t, set, first, hook, side, events);
+                }
+            }
             _ => self.raise_to_all(t, first, hook, side, events, reversed(hook, side)),
         }
     }

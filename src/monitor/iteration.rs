@@ -1,5 +1,6 @@
 //! One loop iteration (monitor.md §2.1): packets, timers, expiry, NEW_DATA — in that order.
 
+use super::plain::Taken;
 use super::process::Fate;
 use super::state::{Monitor, State};
 use crate::flow::token::Token;
@@ -65,11 +66,16 @@ impl Monitor {
             st.stats.rx_bytes += st.batch[at].cap_len as u64;
             if here.wants(self, t, at) {
                 self.packet_for_us(t, at, here);
-            } else {
-                let fate = if self.plain(t, at) { Fate::Forward } else { self.inspect(t, at) };
-                forward::packet(self.state(t), at, fate, self.settings.forward);
+                self.finish_packet(t);
+                continue;
             }
-            self.finish_packet(t);
+            let taken = self.plain(t, at);
+            let fate = if taken == Taken::No { self.inspect(t, at) } else { Fate::Forward };
+            forward::packet(self.state(t), at, fate, self.settings.forward);
+            // Forwarding may have completed its checksum.
+            if taken != Taken::Silently || self.settings.forward {
+                self.finish_packet(t);
+            }
         }
         let st = self.state(t);
         st.batch.clear();

@@ -111,6 +111,7 @@ pub struct ListenerView {
     pub follows: [bool; 2],
 }
 
+use super::event::{ON_PKT_IN, on_rcv, on_snd};
 use super::state::{Monitor, State};
 use crate::flow::token::Token;
 use std::sync::atomic::Ordering;
@@ -198,6 +199,8 @@ impl Monitor {
         }
         st.has_stream = views.iter().any(|v| v.kind == Kind::Stream);
         st.has_raw = views.iter().any(|v| v.kind == Kind::Raw);
+        let packets = on_snd(ON_PKT_IN) | on_rcv(ON_PKT_IN);
+        st.packets_heard = setup.listeners.iter().any(|l| l.hooks.interest & packets != 0);
         st.views = views;
         st.views_epoch = self.setup_epoch.load(Ordering::Acquire);
     }

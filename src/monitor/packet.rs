@@ -37,7 +37,7 @@ impl Current {
 
     /// No packet is in process.
     pub fn end(&mut self) {
-        self.active = false;
+        *self = Current::default();
     }
 }
 

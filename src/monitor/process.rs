@@ -168,7 +168,7 @@ impl Monitor {
                 flow.last_seen = now;
             }
             let (x, y) = flow.pair(from);
-            x.dev = dev;
+            x.come_by(dev);
             if !x.has(Side::UNTRACKED) {
                 events |= machine::send(x, y, &seg);
                 acked_ahead = seg.flags & ACK != 0 && x.acked_ahead();
@@ -315,7 +315,7 @@ impl Monitor {
                 y.set_tail(y.tail() + seg.len as u64);
                 st.stats.stream_bytes += seg.len as u64;
             } else if seg.len > 0 || seg.has(FIN) || y.has(Side::SYN_DATA) {
-                if seg.len == 0 || !st.store_plain(id, to, at, seg) {
+                if seg.len == 0 || !st.store_plain(id, to, at, seg.seq, seg.len) {
                     events |= self.store(t, id, to, at, seg);
                 } else if seg.has(FIN) {
                     events |= st.finish(id, to);
@@ -340,8 +340,7 @@ impl Monitor {
     #[inline]
     pub fn finish_packet(&self, t: &mut Token) {
         let cur = &mut self.state(t).cur;
-        let over = std::mem::take(&mut cur.ends);
-        let flow = cur.flow.take();
+        let (over, flow) = (cur.ends, cur.flow);
         cur.end();
         if over && let Some((id, from)) = flow {
             let silent =

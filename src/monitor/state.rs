@@ -157,6 +157,8 @@ pub struct State {
     pub has_stream: bool,
     /// Whether a RAW listener exists.
     pub has_raw: bool,
+    /// Whether some listener's flows hear of each packet: their sockets are fetched in advance.
+    pub packets_heard: bool,
     /// The iteration that ends was a full burst: what fills a hole may still be waiting to be read (D5).
     pub more_waits: bool,
     /// Frames wait for a live device to take them.
@@ -215,6 +217,7 @@ impl Monitor {
                 views_epoch: 0,
                 has_stream: false,
                 has_raw: false,
+                packets_heard: false,
                 more_waits: false,
                 tx_waiting: false,
                 due: VecDeque::new(),

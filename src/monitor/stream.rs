@@ -488,26 +488,26 @@ impl State {
         self.flows.get_mut(id).map_or(0, |flow| machine::finish(&mut flow.sides[to]))
     }
 
-    /// Stores the payload of packet `at`, without its FIN, in the common case: the next bytes of an unbroken stream that fit,
+    /// Stores the payload of packet `at`, `len` bytes from `seq` on without its FIN, in the common case: the next bytes of an unbroken stream that fit,
     /// with nobody to be told first. `false`: it is another case, and nothing was done.
     #[inline]
-    pub(super) fn store_plain(&mut self, id: Id, to: usize, at: usize, seg: &Segment) -> bool {
+    pub(super) fn store_plain(&mut self, id: Id, to: usize, at: usize, seq: u32, len: u32) -> bool {
         let left = self.memory_left();
         let State { io, edit, batch, cur, prepared, flows, cold, chunks, sockets, stats, due, .. } = self;
         let Some(flow) = flows.get_mut(id) else { return false };
         let (first_socket, interest) = (flow.socket, flow.interest);
         let y = &mut flow.sides[to];
-        let plain = seg.seq == y.rcv_nxt && y.flags & (Side::SYN_DATA | Side::NO_BUFFER) == 0;
+        let plain = seq == y.rcv_nxt && y.flags & (Side::SYN_DATA | Side::NO_BUFFER) == 0;
         if !plain || !y.state.receives() {
             return false;
         }
         let Some(cold) = cold.get_mut(y.cold) else {
             // The side's first bytes.
             let none = y.cold == NO_COLD;
-            return none && self.cold_of(id, to).is_some() && self.store_plain(id, to, at, seg);
+            return none && self.cold_of(id, to).is_some() && self.store_plain(id, to, at, seq, len);
         };
         let p = &prepared[at].parsed;
-        let (first, len) = (p.payload as usize, seg.len as usize);
+        let (first, len) = (p.payload as usize, len as usize);
         let frame = if cur.edited && at == cur.at { edit.as_slice() } else { io.frame(&batch[at]) };
         let Some(bytes) = frame.get(first..first + len) else { return false };
         if p.payload_len as usize != len || len as u64 > left {

@@ -9,7 +9,7 @@ use crate::flow::table::Table;
 use crate::io::device::Vouch;
 use crate::io::replay::{BATCH, Fill, RxFrame};
 use crate::monitor::State;
-use crate::monitor::event::{ON_NEW_DATA, on_null};
+use crate::monitor::event::{ON_NEW_DATA, ON_PKT_IN, on_null, on_rcv, on_snd};
 use crate::monitor::segment::{SegmentOptions, options_of, segment_of};
 use crate::tcp::machine::{ACK, SYN, Segment};
 use crate::wire::checksum;
@@ -49,12 +49,29 @@ const _: () = assert!(size_of::<Prepared>() == 64);
 impl Prepared {
     /// Parses a frame and verifies its checksums, as far as its device does not vouch for them.
     #[inline(always)]
-    pub fn new(frame: &[u8], wire_len: u32, verify: bool, vouch: Vouch) -> Self {
-        let parsed = parse::parse(frame, wire_len);
-        let options =
-            if parsed.class == Class::Tcp { options_of(&parsed, frame) } else { SegmentOptions::NONE };
-        let sum = if verify && parsed.is_ipv4() { verify_sums(&parsed, frame, vouch) } else { Sum::Good };
-        Prepared { parsed, hash: 0, hint: u32::MAX, options, sum }
+    pub fn new(frame: &[u8], wire_len: u32, verify: bool, vouch: Vouch, hasher: &FlowHash) -> Self {
+        match parse::plain(frame, wire_len) {
+            Some(parsed) => Self::of(parsed, frame, verify, vouch, hasher),
+            None => Self::odd(frame, wire_len, verify, vouch, hasher),
+        }
+    }
+
+    /// A frame that is not [plain](parse::plain).
+    #[inline(never)]
+    fn odd(frame: &[u8], wire_len: u32, verify: bool, vouch: Vouch, hasher: &FlowHash) -> Self {
+        Self::of(parse::parse(frame, wire_len), frame, verify, vouch, hasher)
+    }
+
+    #[inline(always)]
+    fn of(parsed: Parsed, frame: &[u8], verify: bool, vouch: Vouch, hasher: &FlowHash) -> Self {
+        let tcp = parsed.class == Class::Tcp;
+        Prepared {
+            hash: if tcp { hasher.short(&key_of(&parsed).0) } else { 0 },
+            hint: u32::MAX,
+            options: if tcp { options_of(&parsed, frame) } else { SegmentOptions::NONE },
+            sum: if verify && parsed.is_ipv4() { verify_sums(&parsed, frame, vouch) } else { Sum::Good },
+            parsed,
+        }
     }
 
     /// Puts other headers in place of those of the packet as it came.
@@ -72,10 +89,7 @@ impl Prepared {
     /// The canonical tuple of a TCP packet, and whether the packet goes from its first end to its second.
     #[inline(always)]
     pub fn key(&self) -> (ShortKey, bool) {
-        let p = &self.parsed;
-        let (key, direction) =
-            ShortKey::new(u32::from_be(p.src), u32::from_be(p.dst), p.src_port(), p.dst_port(), 0);
-        (key, direction == Direction::Forward)
+        key_of(&self.parsed)
     }
 
     /// Whether this is a TCP segment that was captured whole, with nothing wrong.
@@ -100,13 +114,18 @@ impl Prepared {
 }
 
 #[inline(always)]
+fn key_of(p: &Parsed) -> (ShortKey, bool) {
+    let (key, direction) =
+        ShortKey::new(u32::from_be(p.src), u32::from_be(p.dst), p.src_port(), p.dst_port(), 0);
+    (key, direction == Direction::Forward)
+}
+
+#[inline(always)]
 fn verify_sums(p: &Parsed, frame: &[u8], vouch: Vouch) -> Sum {
-    match vouch {
-        Vouch::Unknown | Vouch::Local => {}
-        Vouch::Good => return Sum::Good,
-        Vouch::BadIp => return Sum::BadIp,
-        Vouch::BadTcp if p.class == Class::Tcp => return Sum::BadTcp,
-        Vouch::BadTcp => return Sum::Good,
+    if vouch != Vouch::Unknown
+        && let Some(sum) = vouched(p, vouch)
+    {
+        return sum;
     }
     let packet = frame.get(p.l3 as usize..).unwrap_or(&[]);
     let tcp = p.class == Class::Tcp && !p.truncated;
@@ -120,32 +139,48 @@ fn verify_sums(p: &Parsed, frame: &[u8], vouch: Vouch) -> Sum {
     }
 }
 
+/// What the device found, if it did look.
+#[inline(never)]
+fn vouched(p: &Parsed, vouch: Vouch) -> Option<Sum> {
+    match vouch {
+        Vouch::Unknown | Vouch::Local => None,
+        Vouch::Good => Some(Sum::Good),
+        Vouch::BadIp => Some(Sum::BadIp),
+        Vouch::BadTcp => Some(if p.class == Class::Tcp { Sum::BadTcp } else { Sum::Good }),
+    }
+}
+
 /// Takes the next packets from the source. Those of a replay are prepared on the way, in one pass over the file's bytes.
 pub fn receive(st: &mut State, verify: bool) -> Fill {
     let State { io, batch, prepared, table, hasher, .. } = st;
     prepared.clear();
-    let room = prepared.try_reserve(BATCH).is_ok();
-    io.fill(batch, |frame, rx| {
-        if room && prepared.len() < BATCH {
-            prepared.push(first_look(frame, rx, verify, hasher, table));
-        }
-    })
+    // Without memory they are counted as dropped in `batch`.
+    let _ = prepared.try_reserve(BATCH);
+    io.fill(batch, |frame, rx| note(prepared, frame, rx, verify, hasher, table))
 }
 
-/// Parses a frame, sums it, and asks for its flow's bucket.
+/// Parses a frame, sums it, and asks for its flow's bucket. Room was made before.
 #[inline(never)]
-fn first_look(frame: &[u8], rx: &RxFrame, verify: bool, hasher: &FlowHash, table: &Table) -> Prepared {
-    let mut p = Prepared::new(frame, rx.wire_len, verify, rx.vouch);
-    if p.parsed.class == Class::Tcp {
-        p.hash = hasher.short(&p.key().0);
-        table.prefetch(p.hash);
+fn note(
+    prepared: &mut Vec<Prepared>,
+    frame: &[u8],
+    rx: &RxFrame,
+    verify: bool,
+    hasher: &FlowHash,
+    table: &Table,
+) {
+    if prepared.len() < prepared.capacity() {
+        let p = Prepared::new(frame, rx.wire_len, verify, rx.vouch, hasher);
+        if p.parsed.class == Class::Tcp {
+            table.prefetch(p.hash);
+        }
+        prepared.push(p);
     }
-    p
 }
 
 /// Looks the flows of the batch up, with their cache lines asked for in advance; parses the packets, if that is not done yet.
 pub fn batch(st: &mut State, verify: bool) {
-    let State { io, batch, prepared, table, hasher, flows, cold, sockets, .. } = st;
+    let State { io, batch, prepared, table, hasher, flows, cold, sockets, packets_heard, .. } = st;
     if prepared.len() != batch.len() {
         prepared.clear();
         if prepared.try_reserve(batch.len()).is_err() {
@@ -156,7 +191,9 @@ pub fn batch(st: &mut State, verify: bool) {
             batch.clear();
             return;
         }
-        prepared.extend(batch.iter().map(|rx| first_look(io.frame(rx), rx, verify, hasher, table)));
+        for rx in batch.iter() {
+            note(prepared, io.frame(rx), rx, verify, hasher, table);
+        }
     }
     for p in prepared.iter_mut() {
         if p.parsed.class == Class::Tcp
@@ -166,17 +203,19 @@ pub fn batch(st: &mut State, verify: bool) {
             flows.prefetch(p.hint, 2);
         }
     }
-    if cold.is_unused() {
-        // No side keeps bytes.
+    if cold.is_unused() && !*packets_heard {
+        // No side keeps bytes, and nobody hears of packets.
         return;
     }
     for p in prepared.iter() {
-        if p.parsed.wire_payload_len > 0
-            && let Some(flow) = flows.at(p.hint)
-        {
-            let to = if p.key().1 != flow.has(Flow::REVERSED) { SVR } else { CLI };
-            cold.prefetch(flow.sides[to].cold);
-            if flow.interest & on_null(ON_NEW_DATA) != 0 {
+        if let Some(flow) = flows.at(p.hint) {
+            let mut wanted = on_snd(ON_PKT_IN) | on_rcv(ON_PKT_IN);
+            if p.parsed.wire_payload_len > 0 {
+                let to = if p.key().1 != flow.has(Flow::REVERSED) { SVR } else { CLI };
+                cold.prefetch(flow.sides[to].cold);
+                wanted |= on_null(ON_NEW_DATA);
+            }
+            if flow.interest & wanted != 0 {
                 sockets.prefetch(flow.socket);
             }
         }
@@ -189,9 +228,5 @@ pub fn again(st: &mut State, verify: bool) {
     let rx = st.batch[at];
     // What the device said was about the bytes as they came.
     let vouch = if rx.vouch == Vouch::Local { Vouch::Local } else { Vouch::Unknown };
-    let mut p = Prepared::new(st.current_frame(), rx.wire_len, verify, vouch);
-    if p.parsed.class == Class::Tcp {
-        p.hash = st.hasher.short(&p.key().0);
-    }
-    st.prepared[at] = p;
+    st.prepared[at] = Prepared::new(st.current_frame(), rx.wire_len, verify, vouch, &st.hasher);
 }

@@ -72,6 +72,7 @@ pub struct SynOptions {
 
 impl SynOptions {
     /// Reads the option bytes of a SYN.
+    #[inline(never)]
     pub fn parse(opts: &[u8]) -> Self {
         let mut syn = Self::default();
         for (kind, body) in Options::new(opts) {
@@ -88,13 +89,17 @@ impl SynOptions {
 }
 
 /// Timestamp value and echo reply (RFC 7323 3.2), if the option is there.
-#[inline]
+#[inline(always)]
 pub fn timestamps(opts: &[u8]) -> Option<(u32, u32)> {
     // How nearly every stack lays them out: two NOPs in front, for alignment.
-    if let [KIND_NOP, KIND_NOP, KIND_TIMESTAMPS, 10, body @ ..] = opts
-        && let Some(body) = body.get(..8)
-    {
-        return timestamp_body(body);
+    if let Some((usual, _)) = opts.split_first_chunk::<12>() {
+        let [a, b, c, d, body @ ..] = usual;
+        // Asked as one word.
+        if u32::from_ne_bytes([*a, *b, *c, *d])
+            == u32::from_ne_bytes([KIND_NOP, KIND_NOP, KIND_TIMESTAMPS, 10])
+        {
+            return timestamp_body(body);
+        }
     }
     if opts.len() < 10 { None } else { search_timestamps(opts) }
 }

@@ -33,10 +33,10 @@ pub const fn ge(a: u32, b: u32) -> bool {
     diff(a, b) >= 0
 }
 
-/// The later of the two; `a` when they are the same.
-#[inline]
+/// The later of the two; `a` when they are the same or have no order.
+#[inline(always)]
 pub const fn max(a: u32, b: u32) -> u32 {
-    if lt(a, b) { b } else { a }
+    if gt(b, a) { b } else { a }
 }
 
 /// The earlier of the two; `a` when they are the same.

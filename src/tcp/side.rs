@@ -115,13 +115,29 @@ impl Side {
     /// Sets the bits of `flag`.
     #[inline]
     pub fn set(&mut self, flag: u16) {
-        self.flags |= flag;
+        // Flags are mostly set already. And where they are not, an unconditional change would be made in one of the two bytes
+        // alone, and the next look at both wait for all memory writes before it: a quarter of a packet's time.
+        if self.flags & flag != flag {
+            self.flags |= flag;
+        }
     }
 
     /// Clears the bits of `flag`.
     #[inline]
     pub fn clear(&mut self, flag: u16) {
-        self.flags &= !flag;
+        // As in `set`.
+        if self.flags & flag != 0 {
+            self.flags &= !flag;
+        }
+    }
+
+    /// Notes the device this host's packet came in by.
+    #[inline]
+    pub fn come_by(&mut self, dev: u8) {
+        // As in `set`: its neighbours are read together with it.
+        if self.dev != dev {
+            self.dev = dev;
+        }
     }
 
     /// Offset of the in-order tail in the stream this side receives; 0 is the byte after the SYN.

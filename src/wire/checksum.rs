@@ -114,6 +114,8 @@ pub fn tcp_ok(ip_packet: &[u8], ihl: u8, tot_len: u16) -> bool {
 
 /// Whether the TCP checksum field holds the folded pseudo header sum alone: what a sender on this
 /// machine leaves there for its network device to complete. `false` when the lengths do not fit.
+#[cold]
+#[inline(never)]
 pub fn tcp_unfinished(ip_packet: &[u8], ihl: u8, tot_len: u16) -> bool {
     let header_len = usize::from(ihl) * 4;
     let Some(segment) = ip_packet.get(header_len..usize::from(tot_len)) else { return false };

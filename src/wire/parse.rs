@@ -159,48 +159,50 @@ impl Parsed {
 
 /// Parses `frame`, the captured bytes of a frame that was `wire_len` bytes long on the wire (less than
 /// what was captured counts as the same).
-#[inline(always)]
+#[inline]
 pub fn parse(frame: &[u8], wire_len: u32) -> Parsed {
-    if let Some(h) = frame.first_chunk::<PLAIN>() {
-        // The common packet: IPv4 without options, not a fragment, TCP. Its headers are in a block
-        // of known size; one branch asks for all of it, one for all lengths.
-        let plain = (be16(h, ethernet::OFF_TYPE) ^ ethernet::TYPE_IPV4)
-            | u16::from(h[L3] ^ 0x45)
-            | (be16(h, L3 + ipv4::OFF_FRAG) & ipv4::FRAG_MASK)
-            | u16::from(h[L3 + ipv4::OFF_PROTO] ^ ipv4::PROTO_TCP);
-        if plain == 0 {
-            const L4: usize = L3 + ipv4::MIN_HEADER_LEN;
-            let ip_len = be16(h, L3 + ipv4::OFF_TOTAL_LEN);
-            let end = L3 + usize::from(ip_len);
-            let doff = h[L4 + tcp::OFF_DOFF] >> 4;
-            let payload = L4 + usize::from(doff) * 4;
-            let captured_end = end.min(frame.len());
-            if (doff >= 5) & (payload <= captured_end) & (end <= frame.len().max(wire_len as usize)) {
-                return Parsed {
-                    src: ne32(h, L3 + ipv4::OFF_SRC),
-                    dst: ne32(h, L3 + ipv4::OFF_DST),
-                    sport: ne16(h, L4 + tcp::OFF_SPORT),
-                    dport: ne16(h, L4 + tcp::OFF_DPORT),
-                    seq: be32(h, L4 + tcp::OFF_SEQ),
-                    ack: be32(h, L4 + tcp::OFF_ACK),
-                    window: be16(h, L4 + tcp::OFF_WINDOW),
-                    flags: h[L4 + tcp::OFF_FLAGS],
-                    proto: ipv4::PROTO_TCP,
-                    l3: L3 as u16,
-                    ip_len,
-                    l4: L4 as u16,
-                    payload: payload as u16,
-                    payload_len: (captured_end - payload) as u16,
-                    wire_payload_len: (end - payload) as u16,
-                    ihl: 5,
-                    doff,
-                    truncated: captured_end < end,
-                    class: Class::Tcp,
-                };
-            }
-        }
+    plain(frame, wire_len).unwrap_or_else(|| general(frame, wire_len))
+}
+
+/// As [`parse`], the common packet alone: IPv4 without options, not a fragment, TCP. Its headers are in
+/// a block of known size; one branch asks for all of it, one for all lengths. `None`: it is another.
+#[inline(always)]
+pub fn plain(frame: &[u8], wire_len: u32) -> Option<Parsed> {
+    const L4: usize = L3 + ipv4::MIN_HEADER_LEN;
+    let h = frame.first_chunk::<PLAIN>()?;
+    // EtherType, version and header length; fragment word and, behind the time to live, protocol.
+    let first = be32(h, ethernet::OFF_TYPE) >> 8;
+    let second = be32(h, L3 + ipv4::OFF_FRAG) & (u32::from(ipv4::FRAG_MASK) << 16 | 0xff);
+    let odd = first != u32::from(ethernet::TYPE_IPV4) << 8 | 0x45 || second != u32::from(ipv4::PROTO_TCP);
+    let ip_len = be16(h, L3 + ipv4::OFF_TOTAL_LEN);
+    let end = L3 + usize::from(ip_len);
+    let doff = h[L4 + tcp::OFF_DOFF] >> 4;
+    let payload = L4 + usize::from(doff) * 4;
+    let captured_end = end.min(frame.len());
+    if odd || doff < 5 || payload > captured_end || end > frame.len().max(wire_len as usize) {
+        return None;
     }
-    general(frame, wire_len)
+    Some(Parsed {
+        src: ne32(h, L3 + ipv4::OFF_SRC),
+        dst: ne32(h, L3 + ipv4::OFF_DST),
+        sport: ne16(h, L4 + tcp::OFF_SPORT),
+        dport: ne16(h, L4 + tcp::OFF_DPORT),
+        seq: be32(h, L4 + tcp::OFF_SEQ),
+        ack: be32(h, L4 + tcp::OFF_ACK),
+        window: be16(h, L4 + tcp::OFF_WINDOW),
+        flags: h[L4 + tcp::OFF_FLAGS],
+        proto: ipv4::PROTO_TCP,
+        l3: L3 as u16,
+        ip_len,
+        l4: L4 as u16,
+        payload: payload as u16,
+        payload_len: (captured_end - payload) as u16,
+        wire_payload_len: (end - payload) as u16,
+        ihl: 5,
+        doff,
+        truncated: captured_end < end,
+        class: Class::Tcp,
+    })
 }
 
 /// Every frame, step by step.
