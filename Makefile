@@ -25,7 +25,7 @@ all: build
 # out here, so that the two for C are optimised as a whole.
 build: deps
 	@mkdir -p $(LIBDIR)
-	@set -o pipefail; $(CARGO) rustc --release --lib --crate-type cdylib,staticlib $(FEATURES) -- \
+	@set -o pipefail; $(CARGO) rustc -p mos --release --lib --crate-type cdylib,staticlib $(FEATURES) -- \
 		--print native-static-libs 2>&1 | tee $(LIBDIR)/build.log | sed -u '/^note: \(link against\|native-static\)/,/^$$/d'
 	@sed -n 's/^note: native-static-libs: //p' $(LIBDIR)/build.log | tail -n 1 \
 		>$(LIBDIR)/libmos.private-libs

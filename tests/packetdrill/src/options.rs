@@ -89,8 +89,11 @@ impl World {
     fn info(&self, id: u32, listens: bool) -> Vec<u8> {
         let offers = self.on(|st| {
             let config = st.config();
-            let bits =
-                [(config.timestamps, OPT_TIMESTAMPS), (config.sack, OPT_SACK), (config.window_scaling, OPT_WSCALE)];
+            let bits = [
+                (config.timestamps, OPT_TIMESTAMPS),
+                (config.sack, OPT_SACK),
+                (config.window_scaling, OPT_WSCALE),
+            ];
             bits.iter().filter(|(on, _)| *on).fold(0, |bits, (_, bit)| bits | bit)
         });
         // SAFETY: plain numbers, valid when zeroed.
@@ -126,7 +129,8 @@ impl World {
             // It is one for all connections (`cc=`): the same may be asked for again.
             return if name == self.congestion().as_bytes() { Ok(()) } else { Err(libc::ENOENT) };
         }
-        let int = |at: usize| value.get(4 * at..4 * at + 4).map(|v| i32::from_ne_bytes([v[0], v[1], v[2], v[3]]));
+        let int =
+            |at: usize| value.get(4 * at..4 * at + 4).map(|v| i32::from_ne_bytes([v[0], v[1], v[2], v[3]]));
         let first = int(0).ok_or(libc::EINVAL)?;
         let buffer = first.clamp(LEAST_BUFFER, 1 << 30) as u32;
         match (level, name) {
@@ -175,7 +179,8 @@ impl World {
                 Named::Fresh => Ok(0),
                 Named::Connection => {
                     let unread = request == libc::FIONREAD;
-                    let count = |tcb: &mos::tcp::tcb::Tcb| if unread { tcb.unread() } else { tcb.unacknowledged() };
+                    let count =
+                        |tcb: &mos::tcp::tcb::Tcb| if unread { tcb.unread() } else { tcb.unacknowledged() };
                     Ok(self.tcb(fd.id, count).unwrap_or(0).min(i32::MAX as usize) as i32)
                 }
                 Named::Listener => Err(libc::EINVAL),

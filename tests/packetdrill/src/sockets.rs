@@ -319,18 +319,16 @@ impl Shared {
         }
         let (peek, all) = (flags & libc::MSG_PEEK != 0, flags & libc::MSG_WAITALL != 0);
         let mut done = 0;
-        self.endless(|w| {
-            match w.read(fd, &mut out[done..], peek) {
-                Ok(Some(count)) => {
-                    done += count;
-                    let over = count == 0 || !all || peek || done == out.len();
-                    if over || !waits(w, fd, flags)? { Ok(Some(done)) } else { Ok(None) }
-                }
-                Ok(None) if done > 0 && !waits(w, fd, flags)? => Ok(Some(done)),
-                Ok(None) => eagain(None, waits(w, fd, flags)?),
-                Err(_) if done > 0 => Ok(Some(done)),
-                Err(e) => Err(e),
+        self.endless(|w| match w.read(fd, &mut out[done..], peek) {
+            Ok(Some(count)) => {
+                done += count;
+                let over = count == 0 || !all || peek || done == out.len();
+                if over || !waits(w, fd, flags)? { Ok(Some(done)) } else { Ok(None) }
             }
+            Ok(None) if done > 0 && !waits(w, fd, flags)? => Ok(Some(done)),
+            Ok(None) => eagain(None, waits(w, fd, flags)?),
+            Err(_) if done > 0 => Ok(Some(done)),
+            Err(e) => Err(e),
         })
     }
 

@@ -109,9 +109,9 @@ unsafe extern "C" fn free(userdata: U) {
 unsafe fn run<R: TryFrom<i64>>(userdata: U, call: impl FnOnce(&Shared) -> Result<i64>) -> R {
     // SAFETY: the caller's promise.
     let shared = unsafe { userdata.cast::<Userdata>().as_ref() }.and_then(Option::as_ref);
-    let result = shared.ok_or(libc::EINVAL).and_then(|shared| {
-        catch_unwind(AssertUnwindSafe(|| call(shared))).unwrap_or(Err(libc::EFAULT))
-    });
+    let result = shared
+        .ok_or(libc::EINVAL)
+        .and_then(|shared| catch_unwind(AssertUnwindSafe(|| call(shared))).unwrap_or(Err(libc::EFAULT)));
     let value = result.unwrap_or_else(|errno| {
         // SAFETY: the thread's own.
         unsafe { *libc::__errno_location() = errno };

@@ -118,7 +118,8 @@ pub fn run(script: &[Step], flags: &str) -> Result<()> {
 pub fn wrong_scripts_fail() -> Result<()> {
     let open = "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 bind(3, ..., ...) = 0\n+0 listen(3, 1) = 0\n\
         +0 < S 0:0(0) win 1000 <mss 1000>\n";
-    let right = "+0 > S. 0:0(0) ack 1 <mss 1460>\n+.1 < . 1:1(0) ack 1 win 1000\n+0 accept(3, ..., ...) = 4\n";
+    let right =
+        "+0 > S. 0:0(0) ack 1 <mss 1460>\n+.1 < . 1:1(0) ack 1 win 1000\n+0 accept(3, ..., ...) = 4\n";
     let check = |text: String| crate::parse::script(&text).and_then(|script| run(&script, ""));
     check(format!("{open}{right}"))?;
     for wrong in [
@@ -144,8 +145,9 @@ impl Run {
     fn now(&self) -> Result<i64> {
         let mut time = libc::timeval { tv_sec: 0, tv_usec: 0 };
         // SAFETY: room for a time.
-        let result =
-            unsafe { (self.table.0.gettimeofday)(self.table.0.userdata, &raw mut time, std::ptr::null_mut()) };
+        let result = unsafe {
+            (self.table.0.gettimeofday)(self.table.0.userdata, &raw mut time, std::ptr::null_mut())
+        };
         if result == 0 { Ok(time.tv_sec * 1_000_000 + time.tv_usec) } else { Err("gettimeofday".into()) }
     }
 
@@ -234,7 +236,11 @@ impl Run {
         let Some(blocked) = &self.blocked else { return Ok(()) };
         let wait = Duration::from_millis(if must { 1000 } else { 0 });
         let Ok((done, at)) = blocked.done.recv_timeout(wait) else {
-            return if must { Err(format!("the call of line {} still blocks", blocked.line)) } else { Ok(()) };
+            return if must {
+                Err(format!("the call of line {} still blocks", blocked.line))
+            } else {
+                Ok(())
+            };
         };
         let Some(blocked) = self.blocked.take() else { return Ok(()) };
         let (name, args, late) = (blocked.name, blocked.args, at - self.origin - blocked.ends);
@@ -251,7 +257,9 @@ impl Run {
         let live = |arg: &Arg| match arg {
             Arg::Number(fd) if *fd < 0 => Ok(arg.clone()),
             // A number that names nothing is not one of ours either.
-            Arg::Number(fd) => Ok(Arg::Number(self.fds.get(fd).copied().unwrap_or(10_000 + *fd as c_int).into())),
+            Arg::Number(fd) => {
+                Ok(Arg::Number(self.fds.get(fd).copied().unwrap_or(10_000 + *fd as c_int).into()))
+            }
             _ => Err(format!("{arg:?}: descriptor?")),
         };
         let in_fields = |arg: &Arg| match arg {
@@ -283,7 +291,13 @@ impl Run {
     }
 
     /// Compares what a call gave with what the script says.
-    fn check(&mut self, name: &str, args: &[Arg], expected: &(i64, Option<String>), done: &Done) -> Result<()> {
+    fn check(
+        &mut self,
+        name: &str,
+        args: &[Arg],
+        expected: &(i64, Option<String>),
+        done: &Done,
+    ) -> Result<()> {
         let makes = matches!(name, "socket" | "accept" | "epoll_create");
         let right = if makes && expected.0 >= 0 { done.result >= 0 } else { done.result == expected.0 };
         if !right {
@@ -327,8 +341,13 @@ impl Run {
             }
             _ => return Ok(()),
         };
-        let wanted = if name == "getsockopt" { args.get(3).into_iter().flat_map(first).collect() } else { wanted };
-        if wanted == done.out { Ok(()) } else { Err(format!("{name} stored {:x?}, not {wanted:x?}", done.out)) }
+        let wanted =
+            if name == "getsockopt" { args.get(3).into_iter().flat_map(first).collect() } else { wanted };
+        if wanted == done.out {
+            Ok(())
+        } else {
+            Err(format!("{name} stored {:x?}, not {wanted:x?}", done.out))
+        }
     }
 
     // ---- Packets ------------------------------------------------------------------------------------------------
@@ -391,8 +410,9 @@ impl Run {
     fn send(&self, protocol: u8, payload: &[u8]) -> Result<()> {
         let packet = [&ip(protocol, REMOTE, LOCAL, payload.len())[..], payload].concat();
         // SAFETY: as many bytes as said.
-        let sent =
-            unsafe { (self.table.0.netdev_send)(self.table.0.userdata, packet.as_ptr().cast(), packet.len()) };
+        let sent = unsafe {
+            (self.table.0.netdev_send)(self.table.0.userdata, packet.as_ptr().cast(), packet.len())
+        };
         if sent == 0 { Ok(()) } else { Err("netdev_send".into()) }
     }
 
