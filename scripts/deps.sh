@@ -17,6 +17,7 @@ command_from ethtool ethtool
 command_from ping iputils-ping
 command_from curl curl
 command_from nginx nginx-light
+command_from iptables iptables
 command_from valgrind valgrind
 header_from pcap/pcap.h libpcap-dev
 header_from numa.h libnuma-dev

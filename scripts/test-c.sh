@@ -121,7 +121,7 @@ echo "mos { netdev { $PWD/tests/data/demo.pcap 0x1 } }" >"$work/capture.conf"
 check "a program in mTCP's spelling runs" builds_and_runs gcc $warn -DMTCP_COMPAT tests/c/mtcp_names.c \
 	-L"$libdir" -lmos
 check "a program in mTCP's spelling waits for a pipe" \
-	prints ok env MOS_REPLAY_LOOP=4000000000 "$work/program" "$work/capture.conf"
+	prints ok env MOS_REPLAY_LOOP=4000000000 "$work/program" "$work/capture.conf" sockets
 
 # ---- installation ----
 

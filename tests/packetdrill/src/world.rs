@@ -73,7 +73,7 @@ impl World {
         let out = Frames::default();
         let port = Port { name: "p0".into(), output: Some(Output::Memory(out.clone())), ..Port::default() };
         let mut context = Context::detached(0, config, calls, Source::script(vec![port]));
-        context.endpoint = Endpoint::new(flags.tcp.clone());
+        context.endpoint = Endpoint::new(flags.tcp.clone(), context.monitor.settings.max_ids);
         let own = Some(OwnAddr { addr: flags.local, prefix: 32, kernel: false });
         let local = Local::new(vec![LocalPort { mac: OURS, own, mtu: Some(flags.mtu) }]);
         let any = Ipv4Addr::UNSPECIFIED;
