@@ -8,11 +8,12 @@
 use crate::Result;
 use crate::world::World;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 /// How long other threads are given to come to rest, of real time.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How far `netdev_receive` looks ahead, µs: beyond the two hours of a keep-alive.
 const HORIZON: u64 = 4 * 3600 * 1_000_000;
 /// Rounds at one moment after which something is wrong: time goes on.
@@ -35,6 +36,8 @@ pub struct Shared {
     changed: Condvar,
     /// Somebody has looked.
     looked: Condvar,
+    /// Threads that wait for the lock: they sleep, as the kernel sees it, and yet are not at rest.
+    entering: AtomicU32,
     first: ThreadId,
 }
 
@@ -47,13 +50,21 @@ impl Shared {
             world: Mutex::new(world),
             changed: Condvar::new(),
             looked: Condvar::new(),
+            entering: AtomicU32::new(0),
             first: std::thread::current().id(),
         }
     }
 
+    fn lock(&self) -> Held<'_> {
+        self.entering.fetch_add(1, Ordering::SeqCst);
+        let world = self.world.lock();
+        self.entering.fetch_sub(1, Ordering::SeqCst);
+        world
+    }
+
     /// A call that does not block.
     pub fn now<R>(&self, call: impl FnOnce(&mut World) -> Result<R>) -> Result<R> {
-        let mut world = self.world.lock();
+        let mut world = self.lock();
         let result = call(&mut world);
         world.changed();
         self.changed.notify_all();
@@ -70,7 +81,7 @@ impl Shared {
         mut look: impl FnMut(&mut World) -> Result<Option<R>>,
     ) -> Result<Option<R>> {
         let me = std::thread::current().id();
-        let mut world = self.world.lock();
+        let mut world = self.lock();
         let until = until(&world);
         let result = loop {
             let looked = look(&mut world);
@@ -114,10 +125,12 @@ impl Shared {
             while world.sleepers.iter().any(|s| s.seen != world.version) && Instant::now() < end {
                 self.looked.wait_for(world, Duration::from_millis(10));
             }
-            if !others_run() || Instant::now() >= end {
+            // In this order: who does not run any more waits for the lock by now, if it does.
+            let rest = !others_run() && self.entering.load(Ordering::SeqCst) == 0;
+            if rest || Instant::now() >= end {
                 return;
             }
-            MutexGuard::unlocked(world, || std::thread::sleep(Duration::from_micros(20)));
+            MutexGuard::unlocked_fair(world, || std::thread::sleep(Duration::from_micros(20)));
         }
     }
 
@@ -161,14 +174,14 @@ impl Shared {
 
     /// A packet arrives.
     pub fn send(&self, packet: &[u8]) {
-        let mut world = self.world.lock();
+        let mut world = self.lock();
         world.arrive(packet);
         self.changed.notify_all();
     }
 
     /// The next packet that leaves, and when; time passes until then.
     pub fn receive(&self) -> Option<(u64, Vec<u8>)> {
-        let mut world = self.world.lock();
+        let mut world = self.lock();
         let horizon = world.now + HORIZON;
         self.pass(&mut world, horizon, true);
         world.left.pop_front()
@@ -176,14 +189,14 @@ impl Shared {
 
     /// Time passes.
     pub fn sleep(&self, us: u64) {
-        let mut world = self.world.lock();
+        let mut world = self.lock();
         let to = world.now + us;
         self.pass(&mut world, to, false);
     }
 
     /// The time, µs. packetdrill spins on the clock for the last bit of a wait: each look takes a microsecond.
     pub fn time(&self) -> u64 {
-        let mut world = self.world.lock();
+        let mut world = self.lock();
         world.now += 1;
         if world.due().is_some_and(|due| due <= world.now) {
             let now = world.now;
