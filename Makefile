@@ -5,6 +5,8 @@
 # make soak       DPDK ports under load for 30 seconds each (in make test: 5)
 # make churn      a million connections, in memory
 # make bench      the benchmark table
+# make bench-live       iperf3 through the box, beside a kernel bridge
+# make bench-endpoint   epserver beside nginx, and connections in memory
 # make install    to $(DESTDIR)$(PREFIX)
 # make compat-tree DEST=DIR   the tree that applications written for mOS expect
 # make lint       format and lints
@@ -17,7 +19,7 @@ CARGO      ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LIBDIR     := $(TARGET_DIR)/release
 # Asked when needed, and so after `deps`.
-DPDK        = $(shell pkg-config --exists 'libdpdk >= 21.11' && echo 1 || echo 0)
+DPDK        = $(shell scripts/has-dpdk.sh >/dev/null && echo 1 || echo 0)
 FEATURES    = $(if $(filter 0,$(DPDK)),,--features dpdk)
 
 all: build
@@ -49,6 +51,13 @@ churn:
 bench: build
 	python3 benches/run.py $(LIBDIR)
 
+bench-live: build
+	python3 benches/live.py $(LIBDIR)
+
+bench-endpoint: build
+	python3 benches/endpoint.py $(LIBDIR)
+	@$(MAKE) -s --no-print-directory churn
+
 install:
 	@test -e $(LIBDIR)/libmos.so || { echo "run 'make build' first" >&2; exit 1; }
 	@DESTDIR='$(DESTDIR)' scripts/install.sh $(LIBDIR) '$(PREFIX)'
@@ -69,4 +78,4 @@ clean:
 	$(CARGO) clean
 	for app in midstat nat simple_firewall epserver epwget; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test soak churn bench install compat-tree lint deps clean
+.PHONY: all build demo test soak churn bench bench-live bench-endpoint install compat-tree lint deps clean
