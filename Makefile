@@ -4,6 +4,7 @@
 # make test       everything: Rust tests, the C side, C programs under valgrind
 # make soak       DPDK ports under load for 30 seconds each (in make test: 5)
 # make bench      the benchmark table
+# make bench-check   fails when a workload takes over 5 % more instructions a packet than it did
 # make install    to $(DESTDIR)$(PREFIX)
 # make compat-tree DEST=DIR   the tree that applications written for mOS expect
 # make lint       format and lints
@@ -45,6 +46,9 @@ soak: deps
 bench: build
 	python3 benches/run.py $(LIBDIR)
 
+bench-check: build
+	python3 benches/count.py $(LIBDIR) --check benches/instructions.json
+
 install:
 	@test -e $(LIBDIR)/libmos.so || { echo "run 'make build' first" >&2; exit 1; }
 	@DESTDIR='$(DESTDIR)' scripts/install.sh $(LIBDIR) '$(PREFIX)'
@@ -65,4 +69,4 @@ clean:
 	$(CARGO) clean
 	for app in midstat nat simple_firewall; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test soak bench install compat-tree lint deps clean
+.PHONY: all build demo test soak bench bench-check install compat-tree lint deps clean
