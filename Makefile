@@ -3,6 +3,7 @@
 # make demo       midstat on the capture that ships in tests/data
 # make test       everything: Rust tests, the C side, C programs under valgrind
 # make soak       DPDK ports under load for 30 seconds each (in make test: 5)
+# make churn      a million connections, in memory
 # make bench      the benchmark table
 # make bench-check   fails when a workload takes over 5 % more instructions a packet than it did
 # make install    to $(DESTDIR)$(PREFIX)
@@ -43,6 +44,9 @@ test: build
 soak: deps
 	MOS_SOAK_SECONDS=30 $(CARGO) test $(FEATURES) --test dpdk_soak
 
+churn:
+	$(CARGO) test --release --test endpoint_scale -- --ignored --nocapture
+
 bench: build
 	python3 benches/run.py $(LIBDIR)
 
@@ -67,6 +71,6 @@ deps:
 
 clean:
 	$(CARGO) clean
-	for app in midstat nat simple_firewall; do $(MAKE) -C examples/$$app clean; done
+	for app in midstat nat simple_firewall epserver epwget; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test soak bench bench-check install compat-tree lint deps clean
+.PHONY: all build demo test soak churn bench bench-check install compat-tree lint deps clean

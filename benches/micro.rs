@@ -7,6 +7,7 @@ use mos::io::capture::{CaptureReader, Preload};
 use mos::io::replay::{Fill, Replay, ReplayOptions, RxFrame};
 use mos::runtime::affinity::{pin, thread_cpu_ns};
 use mos::tcp::reassembly::{Read, Reassembly};
+use mos::tcp::tcb::{Config, Open, Segment, Tcb};
 use mos::wire::{checksum, ipv4, parse};
 use std::hint::black_box;
 use std::io::Write;
@@ -280,6 +281,76 @@ fn replay(bench: &Bench) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What `from` has to send, handed to `to`; payloads are copied once, as into a packet.
+fn carry(from: &mut Tcb, to: &mut Tcb, now: u64, packet: &mut [u8]) -> usize {
+    from.poll_transmit(now, usize::MAX, |t| {
+        let len = t.payload.copy_to(packet);
+        let seg = Segment {
+            seq: t.seq,
+            ack: t.ack,
+            flags: t.flags,
+            window: t.window,
+            options: t.options,
+            payload: &packet[..len],
+        };
+        to.on_segment(now, &seg);
+        true
+    })
+}
+
+/// Two connections of an end host, back to back.
+fn connections(bench: &Bench) {
+    let config = std::sync::Arc::new(Config::default());
+    let mut now = 1_000_000;
+    let (mut packet, mut buffer) = (vec![0; 2048], vec![0; 1 << 16]);
+    let mut client = Tcb::connect(config.clone(), now, &Open::new(1));
+    let mut server = None;
+    client.poll_transmit(now, 1, |t| {
+        let syn = Segment {
+            seq: t.seq,
+            ack: 0,
+            flags: t.flags,
+            window: t.window,
+            options: t.options,
+            payload: &[],
+        };
+        server = Tcb::accept(config.clone(), now, &Open::new(2), &syn);
+        true
+    });
+    let Some(mut server) = server else { return };
+    carry(&mut server, &mut client, now, &mut packet);
+    carry(&mut client, &mut server, now, &mut packet);
+    // Opens the windows.
+    for _ in 0..2000 {
+        now += 100;
+        let _ = client.write(&buffer);
+        carry(&mut client, &mut server, now, &mut packet);
+        while let Ok(1..) = server.read(now, &mut buffer) {}
+        carry(&mut server, &mut client, now, &mut packet);
+    }
+    bench.measure("connection: 45 segments of data, read, acked", 45 * 100, || {
+        for _ in 0..100 {
+            now += 100;
+            let sent = client.write(&buffer[..45 * 1448]);
+            assert_eq!(sent, Ok(45 * 1448));
+            carry(&mut client, &mut server, now, &mut packet);
+            while let Ok(1..) = server.read(now, &mut buffer) {}
+            carry(&mut server, &mut client, now, &mut packet);
+        }
+    });
+    bench.measure("connection: request and answer of 64 bytes", 1000, || {
+        for _ in 0..1000 {
+            now += 100;
+            let _ = black_box(client.write(&buffer[..64]));
+            carry(&mut client, &mut server, now, &mut packet);
+            let _ = black_box(server.read(now, &mut buffer));
+            let _ = black_box(server.write(&buffer[..64]));
+            carry(&mut server, &mut client, now, &mut packet);
+            let _ = black_box(client.read(now, &mut buffer));
+        }
+    });
+}
+
 fn main() -> std::io::Result<()> {
     let measured = std::env::args().any(|arg| arg == "--bench");
     let pattern = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
@@ -293,6 +364,7 @@ fn main() -> std::io::Result<()> {
     }
     reassembly(&bench);
     wheel(&bench);
+    connections(&bench);
     if bench.wants("replay") {
         replay(&bench)?;
     }

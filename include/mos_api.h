@@ -301,7 +301,8 @@ ssize_t mtcp_ppeek(mctx_t mctx, int sock, int side, char *buf, size_t count, uin
  * Tells the addresses of a flow as its first SYN had them. side CLI or SVR: one struct
  * sockaddr_in, *addrlen exactly 16. MOS_SIDE_BOTH: an array of two, *addrlen 32 or more,
  * [MOS_SIDE_CLI] the client's and [MOS_SIDE_SVR] the server's. Else EINVAL. *addrlen stays as
- * it is. Callback only.
+ * it is. Callback only. For an end-host connection: the other end's address, whatever the side,
+ * from any thread; *addrlen is room in and length out.
  */
 int mtcp_getpeername(mctx_t mctx, int sock, struct sockaddr *saddr, socklen_t *addrlen,
 		     int side);

@@ -168,7 +168,11 @@ int mtcp_socket(mctx_t mctx, int domain, int type, int protocol);
 /* Gives an end-host socket its own address. */
 int mtcp_bind(mctx_t mctx, int sock, const struct sockaddr *addr, socklen_t addrlen);
 
-/* Makes a bound end-host socket accept connections, at most `backlog` waiting. */
+/*
+ * Makes an end-host socket accept connections, at most `backlog` waiting (1 to
+ * max_concurrency, else EINVAL). A context may have several listeners. EADDRINUSE: one is
+ * there already, and not both have SO_REUSEPORT.
+ */
 int mtcp_listen(mctx_t mctx, int sock, int backlog);
 
 /*
@@ -185,12 +189,17 @@ int mtcp_accept(mctx_t mctx, int sock, struct sockaddr *addr, socklen_t *addrlen
 int mtcp_init_rss(mctx_t mctx, in_addr_t saddr_base, int num_addr, in_addr_t daddr,
 		  in_addr_t dport);
 
-/* Opens a connection. Non-blocking: -1 with EINPROGRESS, then MOS_EPOLLOUT. */
+/*
+ * Opens a connection. Non-blocking: -1 with EINPROGRESS, then MOS_EPOLLOUT, or
+ * MOS_EPOLLERR and the reason in SO_ERROR. EINVAL: no route, or bound to an address and port
+ * whose answers reach another core; EAGAIN: no port is free.
+ */
 int mtcp_connect(mctx_t mctx, int sock, const struct sockaddr *addr, socklen_t addrlen);
 
 /*
- * Closes a socket. A connection ends in order (FIN) after what was written; a monitor
- * socket's callbacks are dropped for flows that begin later.
+ * Closes a socket; its id is free afterwards, whatever the result. A connection ends in
+ * order (FIN) after what was written; a monitor socket's callbacks are dropped for flows
+ * that begin later. ENOTCONN: a stream socket that never had a connection.
  */
 int mtcp_close(mctx_t mctx, int sock);
 
@@ -219,7 +228,9 @@ int mtcp_pipe(mctx_t mctx, int pipeid[2]);
  *   MOS_FRAGINFO_CLIBUF, _SVRBUF array of struct tcp_ring_fragment; *optlen is the number
  *                                of elements, there is room for in and stored out
  *   MOS_TIMESTAMP                uint32_t: last activity of the flow in microseconds
- * A side that holds no payload yet gives ENODATA. At SOL_SOCKET: the options of end hosts.
+ * A side that holds no payload yet gives ENODATA. At SOL_SOCKET, for end hosts: SO_ERROR,
+ * SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_RCVBUF, SO_SNDBUF, SO_LINGER, SO_TYPE,
+ * SO_ACCEPTCONN; at IPPROTO_TCP: TCP_NODELAY, TCP_MAXSEG.
  */
 int mtcp_getsockopt(mctx_t mctx, int sock, int level, int optname, void *optval,
 		    socklen_t *optlen);
@@ -232,7 +243,8 @@ int mtcp_getsockopt(mctx_t mctx, int sock, int level, int optname, void *optval,
  *   MOS_STOP_MON                    MOS_SIDE_CLI, _SVR or _BOTH: no further events there
  * From another thread than a callback's, options of one flow wait until the core is between
  * two rounds; those of listeners do not wait for callbacks.
- * At SOL_SOCKET and IPPROTO_TCP: the common options of end hosts.
+ * At SOL_SOCKET and IPPROTO_TCP, for end hosts: SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE,
+ * SO_RCVBUF, SO_SNDBUF, SO_LINGER (0 s: close resets), TCP_NODELAY.
  */
 int mtcp_setsockopt(mctx_t mctx, int sock, int level, int optname, const void *optval,
 		    socklen_t optlen);

@@ -17,6 +17,7 @@ command_from ethtool ethtool
 command_from ping iputils-ping
 command_from curl curl
 command_from nginx nginx-light
+command_from iptables iptables
 command_from valgrind valgrind
 header_from pcap/pcap.h libpcap-dev
 header_from numa.h libnuma-dev
@@ -29,8 +30,9 @@ header_from openssl/ssl.h libssl-dev
 optional=()
 if [ "${DPDK:-1}" != 0 ]; then
 	pkg-config --exists 'libdpdk >= 21.11' 2>/dev/null || optional+=(libdpdk-dev)
-	if [ -z "${LIBCLANG_PATH:-}" ] && ! compgen -G '/usr/lib*/llvm*/lib/libclang*.so*' >/dev/null &&
-		! ldconfig -p 2>/dev/null | grep -q libclang; then
+	# The headers: the library alone comes without the compiler's own, which it needs.
+	if [ -z "${LIBCLANG_PATH:-}" ] && ! compgen -G '/usr/lib*/llvm*/include/clang-c/Index.h' >/dev/null &&
+		[ ! -e /usr/include/clang-c/Index.h ]; then
 		optional+=(libclang-dev)
 	fi
 fi

@@ -121,7 +121,7 @@ echo "mos { netdev { $PWD/tests/data/demo.pcap 0x1 } }" >"$work/capture.conf"
 check "a program in mTCP's spelling runs" builds_and_runs gcc $warn -DMTCP_COMPAT tests/c/mtcp_names.c \
 	-L"$libdir" -lmos
 check "a program in mTCP's spelling waits for a pipe" \
-	prints ok env MOS_REPLAY_LOOP=4000000000 "$work/program" "$work/capture.conf"
+	prints ok env MOS_REPLAY_LOOP=4000000000 "$work/program" "$work/capture.conf" sockets
 
 # ---- installation ----
 
@@ -207,6 +207,14 @@ check "midstat ends with a summary at SIGINT" prints "Packets received, by kind"
 check "midstat counts the same on two cores" \
 	prints "0 connections open, 16 ended; 592 packets, 377002 bytes" \
 	env MOS_NETDEV="tests/data/demo.pcap 0x3" "${midstat[@]}"
+
+# ---- the other applications ----
+
+for name in epserver epwget; do
+	cp -r "examples/$name" "$work/$name"
+	rm -f "$work/$name/$name"
+	check "$name builds" make -C "$work/$name" TOP="$PWD" LIBDIR="$libdir"
+done
 
 echo
 echo "$passed passed, $failed failed"

@@ -6,14 +6,16 @@ use crate::flow::key::ShortKey;
 use crate::flow::wheel::Links;
 use crate::net::route::Hop;
 use crate::tcp::one::One;
-use crate::tcp::tcb::Tcb;
+use crate::tcp::tcb::{Rest, Tcb};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// One connection. The state machine lies apart, so that what has ended gives its memory back.
 #[derive(Debug)]
 pub struct Conn {
-    /// The state machine; there is one while the record is live.
+    /// The state machine, unless it is at rest.
     pub tcb: One<Tcb>,
+    /// What is left of it in TIME_WAIT.
+    pub rest: One<Rest>,
     /// Both ends, in canonical order.
     pub key: ShortKey,
     /// When the wheel comes to it, in ms; `u64::MAX`: it is not in the wheel.
@@ -67,7 +69,11 @@ impl Conn {
     /// When it wants to be looked at, in ms.
     #[inline]
     pub fn due_ms(&self) -> u64 {
-        self.tcb.get().and_then(Tcb::deadline).map_or(u64::MAX, |us| us.div_ceil(1000))
+        let due = match self.rest.get() {
+            Some(rest) => Some(rest.deadline()),
+            None => self.tcb.get().and_then(Tcb::deadline),
+        };
+        due.map_or(u64::MAX, |us| us.div_ceil(1000))
     }
 }
 
@@ -75,6 +81,7 @@ impl Default for Conn {
     fn default() -> Self {
         Conn {
             tcb: One::none(),
+            rest: One::none(),
             key: ShortKey::default(),
             armed: u64::MAX,
             hop: Hop { port: 0, addr: Ipv4Addr::UNSPECIFIED },

@@ -7,8 +7,8 @@ use super::stack::{Stack, tuple_of};
 use crate::flow::arena::Id;
 use crate::net::output::Path;
 use crate::tcp::tcb::segment::{OptionBytes, flags, reset_for};
-use crate::tcp::tcb::{Cause, Icmp, Outcome, Segment, State as TcpState, Tcb, cookies};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use crate::tcp::tcb::{Icmp, Outcome, Segment, Tcb, cookies};
+use std::net::SocketAddrV4;
 
 /// Half-open connections at most; what comes beyond is answered by cookies (D19).
 pub const MOST_HALF_OPEN: usize = 4096;
@@ -46,6 +46,7 @@ impl Stack {
             if self.is_held_back(id, seg) {
                 return Found::Socket;
             }
+            self.wake_up(id);
             let now = self.now;
             self.busy = Some(id);
             let outcome = self.tcb_mut(id).map(|tcb| tcb.on_segment(now, seg));
@@ -115,8 +116,8 @@ impl Stack {
         above: Option<u32>,
     ) {
         let Some(listener) = self.listeners.get(sock) else { return };
-        if listener.is_full() {
-            // The peer tries again, when some may have been accepted.
+        if listener.is_full() || self.conns.len() >= self.most {
+            // The peer tries again, when some may have been accepted, or be over.
             return;
         }
         let wishes = listener.wishes;
@@ -182,7 +183,7 @@ impl Stack {
         let Some(found) = cookies::check(&self.config, &self.isn, &tuple, self.now, seg) else {
             return false;
         };
-        if full {
+        if full || self.conns.len() >= self.most {
             return true;
         }
         let open = self.open(local, peer, path, &wishes);
@@ -222,19 +223,6 @@ impl Stack {
             window: 0,
             options: OptionBytes::default(),
         });
-    }
-
-    /// A next hop does not answer: connections that are being opened over it fail, if their first packets were lost by that.
-    pub fn unreachable(&mut self, dst: Ipv4Addr) {
-        for index in 0..self.conns.slots() {
-            let Some(id) = self.conns.id_of(index) else { continue };
-            let Some(conn) = self.conns.get_mut(id).filter(|c| *c.ends().1.ip() == dst) else { continue };
-            let Some(tcb) = conn.tcb.get_mut() else { continue };
-            if tcb.state() == TcpState::SynSent {
-                tcb.fail(Cause::HostUnreachable);
-                self.changed(id);
-            }
-        }
     }
 
     /// An ICMP error about a packet of ours.

@@ -49,6 +49,8 @@ pub struct State {
     stack: Option<Box<Stack>>,
     /// What it is made with.
     config: Config,
+    /// Connections it may have at most.
+    most: usize,
     steering: Steering,
     /// Source addresses that `mtcp_init_rss` prepared.
     sources: Option<Sources>,
@@ -64,9 +66,11 @@ pub struct State {
 }
 
 impl Endpoint {
-    /// Without sockets; connections will have these settings.
-    pub fn new(config: Config) -> Self {
-        let state = State { config, ..State::default() };
+    /// Without sockets, of which there may be `ids`; connections will have these settings.
+    pub fn new(config: Config, ids: u32) -> Self {
+        // For each socket one that it has and one that it had before, which still waits for its peer's last words.
+        let most = 2 * ids as usize + input::MOST_HALF_OPEN;
+        let state = State { config, most, ..State::default() };
         Endpoint { cell: TokenCell::new(state), connections: AtomicU32::new(0) }
     }
 
@@ -185,7 +189,7 @@ impl State {
     /// Makes room for connections. ENOMEM.
     fn stack_or_new(&mut self) -> Result<()> {
         if self.stack.is_none() {
-            self.stack = Some(Box::new(Stack::new(self.config.clone(), self.steering, self.now)));
+            self.stack = Some(Box::new(Stack::new(self.config.clone(), self.steering, self.most, self.now)));
         }
         Ok(())
     }

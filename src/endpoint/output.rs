@@ -6,7 +6,7 @@ use super::stack::Stack;
 use crate::flow::reserve;
 use crate::net::output::Path;
 use crate::net::route::Hop;
-use crate::tcp::tcb::{Payload, Tcb, Transmit};
+use crate::tcp::tcb::{Payload, State, Tcb, Transmit};
 use crate::wire::ethernet::{self, HEADER_LEN};
 use crate::wire::{checksum, ipv4, tcp};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -127,8 +127,10 @@ impl Stack {
     /// What was sent set timers, and may have been the last of a connection.
     fn changed_by_output(&mut self, id: crate::flow::arena::Id) {
         self.arm(id);
-        if self.tcb(id).is_some_and(Tcb::is_closed) {
-            self.bury(id);
+        match self.tcb(id).map(Tcb::state) {
+            Some(State::Closed) => self.bury(id),
+            Some(State::TimeWait) => self.put_to_rest(id),
+            _ => {}
         }
     }
 

@@ -106,7 +106,7 @@ impl Below for Direct<'_> {
 /// What leaves is put aside: monitors see it first.
 struct Aside<'a> {
     host: &'a mut Host,
-    frames: Vec<(Hop, Vec<u8>)>,
+    frames: &'a mut Vec<(Hop, Vec<u8>)>,
     now_ms: u64,
 }
 
@@ -219,20 +219,26 @@ fn end_round(stack: &mut Stack, st: &mut monitor::State) -> (Vec<(Hop, Vec<u8>)>
     for dst in st.host.unreachable.drain(..) {
         stack.unreachable(dst);
     }
-    stack.expire(st.now_ns / 1000);
+    // What the packets called for leaves before timers run: a TIME_WAIT of no length still acknowledges.
     let mut frames = Vec::new();
-    if stack.has_output() {
-        let monitored = st.has_stream || st.has_raw || !st.flows.is_empty();
-        let monitor::State { host, io, stats, now_ns, now_ms, .. } = st;
-        if monitored {
-            let mut below = Aside { host, frames, now_ms: *now_ms };
-            stack.transmit(&mut below);
-            frames = below.frames;
-        } else {
-            stack.transmit(&mut Direct { host, io, stats, now_ns: *now_ns });
-        }
-    }
+    transmit(stack, st, &mut frames);
+    stack.expire(st.now_ns / 1000);
+    transmit(stack, st, &mut frames);
     (frames, stack.has_output())
+}
+
+/// Sends what there is to be sent, or, when there are monitors, puts it aside for them.
+fn transmit(stack: &mut Stack, st: &mut monitor::State, frames: &mut Vec<(Hop, Vec<u8>)>) {
+    if !stack.has_output() {
+        return;
+    }
+    let monitored = st.has_stream || st.has_raw || !st.flows.is_empty();
+    let monitor::State { host, io, stats, now_ns, now_ms, .. } = st;
+    if monitored {
+        stack.transmit(&mut Aside { host, frames, now_ms: *now_ms });
+    } else {
+        stack.transmit(&mut Direct { host, io, stats, now_ns: *now_ns });
+    }
 }
 
 impl State {

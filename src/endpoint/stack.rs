@@ -21,7 +21,7 @@ use crate::tcp::tcb::isn::Secret;
 use crate::tcp::tcb::{Cause, Config, Events, Open, Readiness, State as TcpState, Tcb};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 /// Connections and listeners of one core.
@@ -43,6 +43,10 @@ pub struct Stack {
     pub(super) dirty: VecDeque<Id>,
     /// Connections whose handshake a listener waits for.
     pub(super) half_open: usize,
+    /// Connections that are being opened here; some may be over that.
+    opening: Vec<Id>,
+    /// Connections at most, in whatever state: those that wait for their peers' last words, too.
+    pub(super) most: usize,
     /// What sockets are to hear: readiness that has become set.
     told: Vec<(u32, u32)>,
     /// The core's time, µs.
@@ -65,8 +69,8 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Without connections, at a time.
-    pub fn new(config: Config, steering: Steering, now: u64) -> Self {
+    /// Without connections, of which there may be `most`, at a time.
+    pub fn new(config: Config, steering: Steering, most: usize, now: u64) -> Self {
         Stack {
             config: Arc::new(config),
             steering,
@@ -78,6 +82,8 @@ impl Stack {
             wheel: Wheel::new(now / 1000),
             dirty: VecDeque::new(),
             half_open: 0,
+            opening: Vec::new(),
+            most,
             told: Vec::new(),
             now,
             isn: Secret(new_secret()),
@@ -176,14 +182,44 @@ impl Stack {
         path: &Path,
         wishes: &Wishes,
     ) -> Result<Id> {
+        if self.conns.len() >= self.most {
+            return Err(Errno(libc::ENOMEM));
+        }
         let open = self.open(local, peer, path, wishes);
         let tcb = Tcb::connect(self.config.clone(), self.now, &open);
         let id = self.add(local, peer, path, tcb)?;
+        if self.opening.len() == self.opening.capacity() {
+            self.forget_opened();
+        }
+        if self.opening.try_reserve(1).is_ok() {
+            self.opening.push(id);
+        }
         if let Some(conn) = self.conns.get_mut(id) {
             conn.sock = sock;
         }
         self.changed(id);
         Ok(id)
+    }
+
+    fn forget_opened(&mut self) {
+        let conns = &self.conns;
+        let opens = |id: &Id| {
+            conns.get(*id).and_then(|c| c.tcb.get()).is_some_and(|t| t.state() == TcpState::SynSent)
+        };
+        self.opening.retain(opens);
+    }
+
+    /// A next hop does not answer: connections that are being opened by it fail.
+    pub fn unreachable(&mut self, dst: Ipv4Addr) {
+        self.forget_opened();
+        for n in 0..self.opening.len() {
+            let id = self.opening[n];
+            let Some(conn) = self.conns.get_mut(id).filter(|c| *c.ends().1.ip() == dst) else { continue };
+            if let Some(tcb) = conn.tcb.get_mut() {
+                tcb.fail(Cause::HostUnreachable);
+                self.changed(id);
+            }
+        }
     }
 
     /// What a connection begins with.
@@ -280,6 +316,10 @@ impl Stack {
                 self.arm(id);
                 continue;
             }
+            if !conn.rest.is_none() {
+                self.remove(id);
+                continue;
+            }
             self.busy = Some(id);
             if let Some(tcb) = conn.tcb.get_mut() {
                 tcb.on_deadline(now);
@@ -289,12 +329,36 @@ impl Stack {
         self.busy = None;
     }
 
+    /// Puts a connection to rest that only waits in TIME_WAIT.
+    pub(super) fn put_to_rest(&mut self, id: Id) {
+        let Some(conn) = self.conns.get_mut(id).filter(|c| c.sock == NONE && c.listener == NONE) else {
+            return;
+        };
+        if let Some(rest) = conn.tcb.get_mut().and_then(Tcb::rest)
+            && let Ok(rest) = One::new(rest)
+        {
+            conn.rest = rest;
+            conn.tcb.free();
+        }
+    }
+
+    /// A segment has come for a connection at rest: it is made again. Without memory the segment is lost.
+    pub(super) fn wake_up(&mut self, id: Id) {
+        let Stack { conns, config, now, .. } = self;
+        let Some(conn) = conns.get_mut(id) else { return };
+        let Some(rest) = conn.rest.get() else { return };
+        if let Ok(tcb) = One::new(Tcb::from_rest(config.clone(), *now, rest)) {
+            conn.tcb = tcb;
+            conn.rest.free();
+        }
+    }
+
     /// Frees a connection that has ended, if nobody has a use for it any more.
     pub(super) fn bury(&mut self, id: Id) {
         let over = self
             .conns
             .get(id)
-            .is_some_and(|c| c.sock == NONE && c.listener == NONE && c.tcb.get().is_none_or(Tcb::is_closed));
+            .is_some_and(|c| c.sock == NONE && c.listener == NONE && c.tcb.get().is_some_and(Tcb::is_closed));
         if over {
             self.remove(id);
         }
@@ -321,6 +385,9 @@ impl Stack {
 
     /// Ends a connection with a RST.
     pub fn abort(&mut self, id: Id) {
+        if self.conns.get(id).is_some_and(|c| !c.rest.is_none()) {
+            return self.remove(id);
+        }
         if let Some(tcb) = self.tcb_mut(id) {
             tcb.abort();
         }
@@ -389,6 +456,11 @@ impl Stack {
         (0..self.conns.slots())
             .filter_map(|index| self.conns.at(index))
             .any(|c| !c.tcb.get().is_none_or(over))
+    }
+
+    /// How many are in TIME_WAIT and at rest.
+    pub fn at_rest(&self) -> usize {
+        (0..self.conns.slots()).filter_map(|index| self.conns.at(index)).filter(|c| !c.rest.is_none()).count()
     }
 
     /// Every connection, for tests that want to know what is stuck.

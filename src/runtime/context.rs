@@ -127,7 +127,7 @@ impl Context {
         Context {
             core,
             monitor,
-            endpoint: Endpoint::new(tcp_of(&config)),
+            endpoint: Endpoint::new(tcp_of(&config), settings.max_ids),
             waits: Waits::default(),
             baton: Baton::default(),
             poller: Mutex::new(Poller::new(config.mos.stat_print.clone())),

@@ -97,6 +97,7 @@ fn serve(mut pipe: File, call: fn(usize, i32)) {
 fn interrupt() {
     for context in registry::all() {
         context.waits.interrupt();
+        context.sleeper.wake();
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Turns {
     taken: AtomicBool,
     /// How often one began to.
     count: AtomicU64,
+    /// The count at which a sleeper was last asked to poll.
+    asked: AtomicU64,
     /// When one last had, ns; 0: never.
     polled_ns: AtomicU64,
     /// The core's own thread polls, or is about to.
@@ -69,14 +71,16 @@ impl Turns {
 
     /// For the core's own thread: waits until it is its turn, or the core is to end.
     pub fn wait_for_own(&self, context: &Context) {
-        let mut asked = false;
         while !context.stop.load(Ordering::Acquire) {
             let count = self.count.load(Ordering::Relaxed);
-            let away = clock::now_ns().saturating_sub(self.polled_ns.load(Ordering::Acquire));
-            if !self.is_taken() && away >= AWAY.as_nanos() as u64 {
-                // Whoever sleeps may rather poll itself.
-                if !asked && self.polled_ns.load(Ordering::Relaxed) != 0 && context.waits.wake_one() {
-                    asked = true;
+            let polled = self.polled_ns.load(Ordering::Acquire);
+            let away = polled == 0 || clock::now_ns().saturating_sub(polled) >= AWAY.as_nanos() as u64;
+            if !self.is_taken() && away {
+                // Whoever sleeps may rather poll itself; asked once, until somebody has polled again.
+                if polled != 0
+                    && self.asked.swap(count, Ordering::Relaxed) != count
+                    && context.waits.wake_one()
+                {
                     self.nap(AWAY);
                     continue;
                 }
@@ -132,3 +136,6 @@ impl Drop for Mine<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -269,10 +269,14 @@ fn send_syn(x: &mut Side, s: &Segment) -> u16 {
     let fresh = !x.has(Side::SYN_SEEN);
     // A SYN with a new ISN before the SYN/ACK re-bases the flow (D2).
     let rebase = x.state == State::SynSent && !s.has(ACK);
+    // The SYN of a connection that was seen in the middle first: what has been sent since stays sent.
+    let late = x.has(Side::ISS) && s.seq == x.iss && !rebase;
     if fresh || rebase {
-        x.iss = s.seq;
-        x.snd_max = s.end();
-        x.una = s.seq;
+        if !late {
+            x.iss = s.seq;
+            x.snd_max = s.end();
+            x.una = s.seq;
+        }
         x.set(Side::ISS | Side::SYN_SEEN);
         match s.wscale {
             Some(shift) => {
@@ -287,7 +291,8 @@ fn send_syn(x: &mut Side, s: &Segment) -> u16 {
         x.set(Side::ACKED);
     }
     // A host that closed again sends no first SYN: an old one of its connection comes late.
-    if fresh && !s.has(ACK) && x.state < State::SynSent {
+    if fresh && !s.has(ACK) && x.state < State::SynSent && x.more & Side::BEGAN == 0 {
+        x.more |= Side::BEGAN;
         x.state = State::SynSent;
         return ev::START | ev::STATE;
     }
@@ -393,7 +398,8 @@ pub fn receive(y: &mut Side, x: &Side, s: &Segment) -> Received {
 fn receive_syn(y: &mut Side, x: &Side, s: &Segment) -> u16 {
     match y.state {
         // Closed again after its connection, it takes no SYN of that connection any more.
-        State::Closed | State::Listen if !y.has(Side::IRS) => {
+        State::Closed | State::Listen if !y.has(Side::IRS) && y.more & Side::BEGAN == 0 => {
+            y.more |= Side::BEGAN;
             y.set_irs(s.seq);
             y.state = State::SynRcvd;
             ev::START | ev::STATE
@@ -486,6 +492,8 @@ pub fn finish(y: &mut Side) -> u16 {
 
 /// Makes both sides of a flow whose opening was not seen, from its first packet (X3).
 pub fn midstream(x: &mut Side, y: &mut Side, s: &Segment) {
+    x.more |= Side::BEGAN;
+    y.more |= Side::BEGAN;
     if s.has(SYN | ACK) {
         // Only the client's SYN was missed: what it must have been is known.
         y.iss = s.ack.wrapping_sub(1);

@@ -105,6 +105,8 @@ impl Side {
     pub const FIN_TAKEN: u8 = 1;
     /// In `more`: this host acknowledged beyond the in-order tail in this iteration (D5).
     pub const SKIP_DUE: u8 = 1 << 1;
+    /// In `more`: this side has begun (MOS_ON_CONN_START); it does not a second time (D2).
+    pub const BEGAN: u8 = 1 << 2;
 
     /// Whether all bits of `flag` are set.
     #[inline]

@@ -316,6 +316,28 @@ fn d8_resets_that_do_not_count() {
 }
 
 #[test]
+fn d2_a_side_begins_once() {
+    // The client's RST takes effect for the client; callbacks made something else of it, so not for the server.
+    let mut lab = Lab::new();
+    lab.feed([syn()]);
+    lab.once("sc.PKT", |c| {
+        said(c.api.setlastpkt(c.sock, 13, &[A], MOS_OVERWRITE | MOS_TCP_HDR | MOS_UPDATE_TCP_CHKSUM))
+    });
+    lab.packet(c(R, 0)).gives("sc.PKT=0 sc.ST | rv.PKT rv.ST");
+    assert_eq!(lab.states(), "CLOSED/ESTABLISHED");
+    lab.packet(syn_ack()).gives("sv.PKT | rc.PKT");
+    // A connection seen in the middle, closed, and its first SYN late.
+    let mut lab = Lab::with(|mos| {
+        mos.midstream = true;
+        mos.tcp_tw_interval = 5;
+    });
+    lab.packet(data(0, "x")).gives("sc.PKT sc.START sc.ST | rv.PKT rv.START rv.ST | nv.NEW");
+    lab.feed([s(F | A, 0).acks(1), c(F | A, 1).acks(1), s(A, 1).acks(2)]);
+    assert_eq!(lab.states(), "CLOSED/TIME_WAIT");
+    lab.packet(syn()).gives("sc.PKT | rv.PKT");
+}
+
+#[test]
 fn d8_a_reset_with_other_flags_is_a_reset() {
     // To the first SYN, with SYN and ACK: both sides are over, and no later SYN/ACK begins the client anew.
     let mut lab = Lab::new();

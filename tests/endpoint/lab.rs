@@ -61,6 +61,9 @@ impl Random {
     }
 }
 
+/// See [`ForeignCalls`].
+pub type Call = fn(usize, usize, i32, i32, u64, usize);
+
 /// One host: a context with one port, own address, and ARP.
 pub struct Node {
     context: Context,
@@ -68,16 +71,16 @@ pub struct Node {
 }
 
 impl Node {
-    /// Host `n`, with a configuration and settings of its connections.
-    pub fn new(n: usize, mos: Mos, tcp: impl FnOnce(&mut tcb::Config)) -> Self {
+    /// Host `n`, with a configuration and settings of its connections; `callback` is what callbacks call.
+    pub fn new(n: usize, mos: Mos, tcp: impl FnOnce(&mut tcb::Config), callback: Call) -> Self {
         let config = Arc::new(Config { apps: Vec::new(), mos });
-        let calls = ForeignCalls { callback: |_, _, _, _, _, _| {}, filter: |_, _, _, _, _, _| false };
+        let calls = ForeignCalls { callback, filter: |_, _, _, _, _, _| false };
         let out = Frames::default();
         let port = Port { name: "p0".into(), output: Some(Output::Memory(out.clone())), ..Port::default() };
         let mut settings = tcp_of(&config);
         tcp(&mut settings);
         let mut context = Context::detached(n, config, calls, Source::script(vec![port]));
-        context.endpoint = Endpoint::new(settings);
+        context.endpoint = Endpoint::new(settings, context.monitor.settings.max_ids);
         let own = Some(OwnAddr { addr: ip(n), prefix: 24, kernel: false });
         let local = Local::new(vec![LocalPort { mac: [2, 0, 0, 0, 0, 1 + n as u8], own, mtu: Some(1500) }]);
         let route = |net: [u8; 4], prefix| Route {
@@ -225,6 +228,8 @@ pub struct Lab {
     /// One way, µs.
     pub delay: u64,
     pub random: Random,
+    /// The next frame from this host is lost.
+    pub drop_next: Option<usize>,
     /// Frames on their way, by arrival: to which host.
     flying: BTreeMap<(u64, u64), (usize, Vec<u8>)>,
     count: u64,
@@ -233,7 +238,12 @@ pub struct Lab {
 impl Lab {
     /// Two hosts with a configuration.
     pub fn new(mos: Mos, tcp: impl Fn(&mut tcb::Config)) -> Self {
-        let nodes = [0, 1].map(|n| Node::new(n, mos.clone(), &tcp));
+        Lab::with_callback(mos, tcp, |_, _, _, _, _, _| {})
+    }
+
+    /// As [`new`](Self::new); `callback` is what callbacks call.
+    pub fn with_callback(mos: Mos, tcp: impl Fn(&mut tcb::Config), callback: Call) -> Self {
+        let nodes = [0, 1].map(|n| Node::new(n, mos.clone(), &tcp, callback));
         for node in &nodes {
             node.round(START, Vec::new());
         }
@@ -243,6 +253,7 @@ impl Lab {
             weather: Weather::default(),
             delay: 500,
             random: Random::new(1),
+            drop_next: None,
             flying: BTreeMap::new(),
             count: 0,
         }
@@ -254,7 +265,7 @@ impl Lab {
     }
 
     fn fly(&mut self, to: usize, frame: Vec<u8>) {
-        if self.random.per_mille(self.weather.lost) {
+        if self.random.per_mille(self.weather.lost) || self.drop_next.take_if(|n| *n == 1 - to).is_some() {
             return;
         }
         let late =

@@ -157,3 +157,47 @@ fn silence_times_out() {
     let errors = [lab.nodes[0].error(c), lab.nodes[1].error(s)];
     assert!(errors.contains(&libc::ETIMEDOUT), "{errors:?}");
 }
+
+/// TIME_WAIT answers a FIN that comes again, keeps its port, costs little, ends in time, and gives way to a new connection from the same
+/// place (RFC 6191).
+#[test]
+fn time_wait() {
+    let mut lab = Lab::new(Mos { tcp_tw_interval: 10, tcp_timeout: 0, ..Mos::default() }, |_| {});
+    let listener = lab.nodes[1].listen(80, 10);
+    let [c, s] = lab.connected(listener);
+    let from = lab.nodes[0].on(|st| st.own_address(c)).expect("an address");
+    // Host 1 closes first, and its last acknowledgment is lost.
+    assert_eq!(lab.nodes[1].close(s), Ok(()));
+    lab.until("the end", |lab| lab.nodes[0].read(c, &mut [0; 4]) == Ok(Some(0)));
+    lab.run(1000);
+    assert_eq!(lab.nodes[0].close(c), Ok(()));
+    lab.random = crate::lab::Random::new(3);
+    let mut dropped = false;
+    lab.drop_next = Some(1);
+    while lab.nodes[0].connections() > 0 {
+        dropped |= lab.drop_next.is_none();
+        assert!(lab.step(), "host 0 is done");
+    }
+    assert!(dropped && lab.nodes[1].connections() == 1, "it answered again");
+    let resting = lab.nodes[1].on(|st| st.stack().map_or(0, |s| s.at_rest()));
+    assert_eq!(resting, 1);
+    // The same port at once.
+    let d = lab.nodes[0].socket();
+    lab.nodes[0].on(|st| st.bind(d, from)).expect("bound");
+    assert_eq!(lab.nodes[0].with(|e, m, t| e.connect(m, t, d, at(1, 80), false)), Ok(false));
+    lab.until("connected again", |lab| lab.nodes[0].readiness(d) & OUT != 0);
+    let mut again = None;
+    lab.until("accepted", |lab| {
+        again = lab.nodes[1].accept(listener);
+        again.is_some()
+    });
+    assert_eq!(lab.nodes[1].connections(), 1);
+    // And in the end nothing is left.
+    assert_eq!(lab.nodes[1].close(again.expect("a socket")), Ok(()));
+    lab.until("the end", |lab| lab.nodes[0].read(d, &mut [0; 4]) == Ok(Some(0)));
+    assert_eq!(lab.nodes[0].close(d), Ok(()));
+    lab.run(1_000_000);
+    assert_eq!(lab.nodes[1].connections(), 1);
+    lab.run(10_000_000);
+    assert_eq!([lab.nodes[0].connections(), lab.nodes[1].connections()], [0, 0]);
+}

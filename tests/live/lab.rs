@@ -15,17 +15,39 @@ use std::time::Duration;
 pub enum Kind {
     /// libpcap.
     Pcap,
+    /// DPDK's net_af_packet.
+    #[cfg(feature = "dpdk")]
+    AfPacket,
+    /// DPDK's net_af_packet, its memory in huge pages.
+    #[cfg(feature = "dpdk")]
+    HugePages,
+    /// DPDK's net_af_xdp.
+    #[cfg(feature = "dpdk")]
+    AfXdp,
+    /// DPDK's net_tap, which makes the interfaces.
+    #[cfg(feature = "dpdk")]
+    Tap,
 }
 
-/// The kinds that this build and machine have.
-pub const KINDS: &[Kind] = &[Kind::Pcap];
+/// The kinds that this build has, between two interfaces.
+pub const KINDS: &[Kind] = &[
+    Kind::Pcap,
+    #[cfg(feature = "dpdk")]
+    Kind::AfPacket,
+];
+
+/// The kinds that may listen beside a bridge. (net_af_packet would see what leaves as well as what comes.)
+pub const TAPS: &[Kind] = &[Kind::Pcap];
 
 impl Kind {
     /// A configuration: interfaces of the box, with or without forwarding between the two, the cores' mask, and more lines.
     pub fn conf(self, interfaces: &[&str], forward: bool, mask: u64, more: &str) -> String {
         let names: Vec<String> = match self {
             Kind::Pcap => interfaces.iter().map(|i| (*i).to_owned()).collect(),
+            #[cfg(feature = "dpdk")]
+            _ => (0..interfaces.len()).map(|n| format!("dpdk{n}")).collect(),
         };
+        let eal = self.eal(interfaces);
         let lines: String = names.iter().map(|n| format!("\t\t{n} {mask:#x}\n")).collect();
         let pair = match &names[..] {
             [a, b] if forward => format!("\tnic_forward_table {{\n\t\t{a} {b}\n\t}}\n"),
@@ -33,9 +55,34 @@ impl Kind {
         };
         format!(
             "application {{\n\ttype = monitor\n\trun = box\n}}\n\
-             mos {{\n\tforward = {}\n\tmax_concurrency = 10000\n\trmem_size = 16777216\n{more}\tnetdev {{\n{lines}\t}}\n{pair}}}\n",
+             mos {{\n\tforward = {}\n\tmax_concurrency = 10000\n\trmem_size = 16777216\n{more}\tnetdev {{\n{lines}\t}}\n{pair}{eal}}}\n",
             u8::from(forward)
         )
+    }
+
+    /// The block that gives DPDK its ports over these interfaces.
+    fn eal(self, interfaces: &[&str]) -> String {
+        let Some((memory, driver, options)) = self.driver() else { return String::new() };
+        let vdev = |(n, i): (usize, &&str)| format!(" --vdev={driver}{n},iface={i}{options}");
+        let vdevs: String = interfaces.iter().enumerate().map(vdev).collect();
+        format!("\tdpdk {{\n\t\teal = \"{memory} --no-pci --no-telemetry{vdevs}\"\n\t}}\n")
+    }
+
+    /// EAL's memory, the driver, and its options.
+    fn driver(self) -> Option<(&'static str, &'static str, &'static str)> {
+        #[cfg(feature = "dpdk")]
+        const SMALL: &str = "--no-huge -m 128 --no-shconf";
+        match self {
+            Kind::Pcap => None,
+            #[cfg(feature = "dpdk")]
+            Kind::AfPacket => Some((SMALL, "net_af_packet", ",framecnt=8192")),
+            #[cfg(feature = "dpdk")]
+            Kind::HugePages => Some(("--in-memory", "net_af_packet", ",framecnt=8192")),
+            #[cfg(feature = "dpdk")]
+            Kind::AfXdp => Some((SMALL, "net_af_xdp", "")),
+            #[cfg(feature = "dpdk")]
+            Kind::Tap => Some((SMALL, "net_tap", "")),
+        }
     }
 }
 
@@ -79,6 +126,15 @@ pub fn start(net: &Net, test: &str, conf: &str, args: &[&str]) -> Running {
     running.lines.read_line(&mut line).expect("the program's words");
     assert_eq!(line, "ready\n", "{}", running.said());
     running
+}
+
+/// As [`start`]; what the program said when it does not begin to receive.
+#[cfg(feature = "dpdk")]
+pub fn try_start(net: &Net, test: &str, conf: &str, args: &[&str]) -> Result<Running, String> {
+    let mut running = launch(net, test, conf, args);
+    let mut line = String::new();
+    running.lines.read_line(&mut line).expect("the program's words");
+    if line == "ready\n" { Ok(running) } else { Err(running.said()) }
 }
 
 /// As [`start`], without waiting for it to receive.

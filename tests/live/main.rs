@@ -4,6 +4,8 @@ mod harness;
 #[path = "../netns/mod.rs"]
 mod netns;
 
+#[cfg(feature = "dpdk")]
+mod dpdk;
 mod edits;
 mod lab;
 mod life;

@@ -1,6 +1,6 @@
 //! Whole files through the box, or past it.
 
-use crate::lab::{KINDS, Kind, fresh, midstat, start};
+use crate::lab::{KINDS, Kind, TAPS, fresh, midstat, start};
 use crate::netns::{Net, eventually};
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// Incompressible bytes that differ everywhere.
-fn blob(path: &Path, len: usize) {
+pub fn blob(path: &Path, len: usize) {
     let mut x = 0x9e37_79b9_7f4a_7c15u64;
     let words = (0..len.div_ceil(8)).flat_map(|_| {
         x ^= x << 13;
@@ -20,7 +20,7 @@ fn blob(path: &Path, len: usize) {
     fs::write(path, words.take(len).collect::<Vec<u8>>()).expect("write the file");
 }
 
-fn sha256(path: &Path) -> String {
+pub fn sha256(path: &Path) -> String {
     let out = std::process::Command::new("sha256sum").arg(path).output().expect("sha256sum runs");
     assert!(out.status.success());
     String::from_utf8_lossy(&out.stdout).split(' ').next().unwrap_or_default().to_owned()
@@ -138,7 +138,7 @@ fn what_the_box_reads_is_what_the_client_got() {
 /// A kernel bridge carries the packets; the library listens on both of its ports and sends nothing.
 #[test]
 fn a_tap_beside_a_bridge() {
-    for kind in KINDS {
+    for kind in TAPS {
         let Some(net) = Net::inline("a tap", false) else { return };
         let dir = fresh("tap");
         blob(&dir.join("blob"), 5_000_000);
@@ -215,7 +215,7 @@ fn unfinished_checksums_are_completed() {
 /// Two programs tap the same bridge, one with one core, one with two: each flow is seen the same.
 #[test]
 fn two_cores_see_what_one_sees() {
-    for kind in KINDS {
+    for kind in TAPS {
         let Some(net) = Net::inline("two cores", false) else { return };
         let dir = fresh("cores");
         for n in 0..40 {
@@ -249,7 +249,7 @@ fn two_cores_see_what_one_sees() {
 }
 
 /// Fetches `blob0`, `blob1`, ..., all at once.
-fn clients(net: &Net, count: usize) {
+pub fn clients(net: &Net, count: usize) {
     let mut clients: Vec<_> = (0..count)
         .map(|n| {
             let url = format!("http://10.77.0.2/blob{n}");

@@ -3,5 +3,6 @@
 mod goodput;
 mod hostile;
 mod link;
+mod linux;
 mod random;
 mod transfer;

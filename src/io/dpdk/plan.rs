@@ -13,6 +13,8 @@ const MOST_OWN_QUEUES: u16 = 64;
 const IN_FLIGHT: u32 = 64 + 512 + 768;
 /// Packets on their way to another core, where a core's ring is long.
 const HANDED: u32 = 2048;
+/// Drivers that use a kernel interface without saying whether it has link.
+const SOCKETS: [&str; 2] = ["net_af_packet", "net_af_xdp"];
 /// Drivers whose frames may come from this machine's own TCP.
 const LOCAL: [&str; 5] = ["net_af_packet", "net_af_xdp", "net_tap", "net_virtio", "net_virtio_user"];
 /// What net_pcap sends whole (`RTE_ETHER_MAX_JUMBO_FRAME_LEN`): longer frames it cuts or drops silently.
@@ -39,6 +41,15 @@ pub(super) struct Abilities {
     pub mtu: u16,
     pub rx_ring: u16,
     pub tx_ring: u16,
+    /// The kernel interface behind it; 0: none.
+    pub interface: u32,
+}
+
+impl Abilities {
+    /// The number of the kernel interface whose link is the port's, which the driver does not say.
+    pub fn link_of(&self) -> Option<u32> {
+        (self.interface > 0 && SOCKETS.contains(&self.driver.as_str())).then_some(self.interface)
+    }
 }
 
 /// Receive-side scaling.
@@ -219,6 +230,7 @@ mod tests {
             mtu: 1500,
             rx_ring: 0,
             tx_ring: 0,
+            interface: 0,
         }
     }
 

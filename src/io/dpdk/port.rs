@@ -5,6 +5,7 @@ use super::plan::{Abilities, Plan, plan};
 use super::queue::{Queue, TxQueue};
 use super::{Arguments, eal, reason};
 use crate::io::device::{Device, LivePort, PortInfo, Queues};
+use crate::io::pcap::interface::Interface;
 use crate::wire::rss::{Rss, RssForm};
 use dpdk_sys as sys;
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_rss_reta_entry64, rte_eth_stats, rte_mempool};
@@ -161,6 +162,7 @@ fn abilities(id: u16) -> Result<(Abilities, rte_eth_dev_info), String> {
         mtu,
         rx_ring: info.default_rxportconf.ring_size,
         tx_ring: info.default_txportconf.ring_size,
+        interface: info.if_index,
     };
     Ok((can, info))
 }
@@ -175,7 +177,12 @@ impl Port {
         let mut mac = sys::rte_ether_addr::default();
         // SAFETY: EAL is up; `mac` lives through the call.
         unsafe { sys::rte_eth_macaddr_get(id, &mut mac) };
-        let info = PortInfo { mac: mac.addr_bytes, addr: None, mtu: plan.mtu.into() };
+        // D22: the address of a kernel interface of the same name.
+        let addr = Interface::find(name).ok().and_then(|i| i.info().addr);
+        let info = PortInfo { mac: mac.addr_bytes, addr, mtu: plan.mtu.into() };
+        if let Some(interface) = can.link_of().and_then(Interface::of_index) {
+            interface.settle_offloads();
+        }
         let mut opened = OPENED.lock();
         if !opened.ports.contains(&id) {
             opened.ports.push(id);
@@ -213,7 +220,8 @@ impl Port {
         );
         let shared = cores > usize::from(plan.tx_queues);
         let tx = (0..plan.tx_queues).map(|queue| Arc::new(TxQueue::new(self.id, queue, shared))).collect();
-        Ok(Running { id: self.id, pool: pool.pool, plan, tx, before })
+        let interface = can.link_of().and_then(Interface::of_index);
+        Ok(Running { id: self.id, pool: pool.pool, plan, tx, before, interface })
     }
 
     /// Configures the port and sets its queues up.
@@ -373,6 +381,8 @@ pub(super) struct Running {
     pub plan: Plan,
     tx: Vec<Arc<TxQueue>>,
     before: rte_eth_stats,
+    /// The kernel interface whose link is the port's.
+    interface: Option<Interface>,
 }
 
 // SAFETY: pool and port may be used by any thread; the rest is plain data.
@@ -381,6 +391,15 @@ unsafe impl Send for Running {}
 unsafe impl Sync for Running {}
 
 impl Running {
+    /// Whether the link is up.
+    pub fn link_up(&self) -> bool {
+        match &self.interface {
+            Some(interface) => interface.has_link(),
+            // SAFETY: EAL is up.
+            None => unsafe { sys::shim_link_up(self.id) != 0 },
+        }
+    }
+
     /// The port's counters since it was started: missed, without buffer, with errors.
     pub fn counters(&self) -> (u64, u64, u64) {
         let now = stats(self.id);

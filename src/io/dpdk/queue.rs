@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const WAITING: usize = 512;
 /// A device that has taken nothing for so long takes nothing any more: what waits is dropped.
 const STALLED: Duration = Duration::from_millis(100);
-/// Between two looks at the link while the device takes nothing.
+/// Between two looks at the link.
 const LINK_LOOK: Duration = Duration::from_millis(10);
 /// Longest frame that is put together from pieces.
 const MOST_PIECED: u32 = 1 << 18;
@@ -97,8 +97,11 @@ pub(super) struct Queue {
     /// Frames put together from pieces; the first `pieced` ones are the burst's.
     whole: Vec<Vec<u8>>,
     waiting: Vec<*mut rte_mbuf>,
-    /// Since when the device takes nothing, and when the link was last looked at.
-    stalled: Option<(Instant, Instant)>,
+    /// Since when the device takes nothing.
+    stalled: Option<Instant>,
+    /// When the link was last looked at, and what it was.
+    looked: Option<Instant>,
+    up: bool,
 }
 
 // SAFETY: the packets are this queue's alone, and DPDK's packets, queues and pools are bound to no thread.
@@ -135,6 +138,8 @@ impl Queue {
             whole: Vec::new(),
             waiting: Vec::with_capacity(WAITING),
             stalled: None,
+            looked: None,
+            up: true,
             running,
         }
     }
@@ -192,17 +197,29 @@ impl Queue {
         sent > 0
     }
 
-    /// Whether the device has taken nothing for so long, or is without link, that nothing is to be hoped for.
-    fn hopeless(&mut self) -> bool {
+    /// Whether the link is up, as of the last look.
+    fn look_at_link(&mut self) -> bool {
         let now = Instant::now();
-        let (since, looked) = *self.stalled.get_or_insert((now, now.checked_sub(LINK_LOOK).unwrap_or(now)));
-        if now - since >= STALLED {
-            return true;
+        if self.looked.is_none_or(|at| now - at >= LINK_LOOK) {
+            self.looked = Some(now);
+            self.up = self.running.link_up();
         }
-        now - looked >= LINK_LOOK && {
-            self.stalled = Some((since, now));
-            !self.link_up()
-        }
+        self.up
+    }
+
+    /// Whether the device has taken nothing for so long that nothing is to be hoped for.
+    fn is_stalled(&mut self) -> bool {
+        self.stalled.get_or_insert_with(Instant::now).elapsed() >= STALLED
+    }
+
+    /// Drops what waits.
+    fn drop_waiting(&mut self) -> Flushed {
+        // SAFETY: the packets are ours.
+        let lost_bytes = self.waiting.iter().map(|&p| u64::from(unsafe { sys::shim_len(p) })).sum();
+        let lost = self.waiting.len() as u64;
+        give_back(&mut self.waiting);
+        self.waiting.clear();
+        Flushed { lost, lost_bytes, waiting: false }
     }
 }
 
@@ -316,27 +333,24 @@ unsafe impl Device for Queue {
     }
 
     fn flush(&mut self) -> Flushed {
-        let mut flushed = Flushed::default();
         if self.waiting.is_empty() {
-            return flushed;
+            return Flushed::default();
         }
         thread::enter();
+        // Without link a driver may take packets and forget them.
+        if !self.look_at_link() {
+            return self.drop_waiting();
+        }
         if self.push() {
             self.stalled = None;
-        } else if self.hopeless() {
-            flushed.lost = self.waiting.len() as u64;
-            // SAFETY: the packets are ours.
-            flushed.lost_bytes = self.waiting.iter().map(|&p| u64::from(unsafe { sys::shim_len(p) })).sum();
-            give_back(&mut self.waiting);
-            self.waiting.clear();
+        } else if self.is_stalled() {
+            return self.drop_waiting();
         }
-        flushed.waiting = !self.waiting.is_empty();
-        flushed
+        Flushed { waiting: !self.waiting.is_empty(), ..Flushed::default() }
     }
 
     fn link_up(&self) -> bool {
-        // SAFETY: the port is started.
-        unsafe { sys::shim_link_up(self.running.id) != 0 }
+        self.running.link_up()
     }
 
     fn counters(&mut self) -> DeviceCounters {

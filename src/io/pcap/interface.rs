@@ -62,6 +62,18 @@ impl Interface {
         Ok(Interface { name: name.to_owned(), index: index as i32, socket })
     }
 
+    /// Looks an interface up by its number.
+    #[cfg(feature = "dpdk")]
+    pub fn of_index(index: u32) -> Option<Self> {
+        let mut name = [0; libc::IFNAMSIZ];
+        // SAFETY: room for the longest name.
+        if unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null() {
+            return None;
+        }
+        // SAFETY: the kernel filled in a C string.
+        Self::find(&unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) }.to_string_lossy()).ok()
+    }
+
     /// An ioctl about the interface; the request as the kernel left it.
     fn ask(&self, request: libc::c_ulong, set: impl FnOnce(&mut libc::ifreq)) -> io::Result<libc::ifreq> {
         // SAFETY: plain data, valid when zeroed.

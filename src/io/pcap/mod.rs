@@ -5,7 +5,7 @@
 
 mod fanout;
 mod inject;
-mod interface;
+pub(super) mod interface;
 
 use super::device::{
     BURST, Device, DeviceCounters, Flushed, LivePort, PortInfo, Queued, Queues, RxView, Vouch,

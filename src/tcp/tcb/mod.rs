@@ -23,6 +23,7 @@
 //! | `output.rs` | what to send next (Nagle, silly windows, retransmissions, acknowledgments) |
 //! | `timers.rs` | every deadline: retransmission, persist, delayed acknowledgment, keep-alive, TIME_WAIT |
 //! | `calls.rs` | what the application asks |
+//! | `rest.rs` | what is kept in TIME_WAIT |
 //! | `recv.rs`, `send.rs`, `scoreboard.rs`, `rtt.rs`, `congestion.rs`, `cubic.rs` | the parts |
 
 mod acked;
@@ -37,6 +38,7 @@ pub mod isn;
 mod output;
 mod recovery;
 mod recv;
+pub mod rest;
 mod rtt;
 mod scoreboard;
 pub mod segment;
@@ -47,6 +49,7 @@ mod timers;
 pub use config::{Algorithm, Config, Open};
 pub use events::{Cause, Events, Icmp, Readiness, Refusal};
 pub use input::Outcome;
+pub use rest::Rest;
 pub use segment::{Payload, Segment, Transmit};
 
 pub use super::state::State;

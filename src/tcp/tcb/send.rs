@@ -22,6 +22,11 @@ impl SendBuffer {
         SendBuffer { bytes: ByteStore::new(), base: 1, limit: limit.max(1), refused: false }
     }
 
+    /// Begins at another offset: everything before it was written and acknowledged.
+    pub fn begin_at(&mut self, offset: u64) {
+        self.base = offset;
+    }
+
     /// Offset after the last byte written: where a FIN would be.
     #[inline]
     pub fn end(&self) -> u64 {
