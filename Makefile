@@ -6,6 +6,8 @@
 # make churn      a million connections, in memory
 # make bench      the benchmark table
 # make bench-check   fails when a workload takes over 5 % more instructions a packet than it did
+# make bench-live       iperf3 through the box, beside a kernel bridge
+# make bench-endpoint   epserver beside nginx, and connections in memory
 # make install    to $(DESTDIR)$(PREFIX)
 # make compat-tree DEST=DIR   the tree that applications written for mOS expect
 # make lint       format and lints
@@ -53,6 +55,13 @@ bench: build
 bench-check: build
 	python3 benches/count.py $(LIBDIR) --check benches/instructions.json
 
+bench-live: build
+	python3 benches/live.py $(LIBDIR)
+
+bench-endpoint: build
+	python3 benches/endpoint.py $(LIBDIR)
+	@$(MAKE) -s --no-print-directory churn
+
 install:
 	@test -e $(LIBDIR)/libmos.so || { echo "run 'make build' first" >&2; exit 1; }
 	@DESTDIR='$(DESTDIR)' scripts/install.sh $(LIBDIR) '$(PREFIX)'
@@ -73,4 +82,4 @@ clean:
 	$(CARGO) clean
 	for app in midstat nat simple_firewall epserver epwget; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test soak churn bench bench-check install compat-tree lint deps clean
+.PHONY: all build demo test soak churn bench bench-check bench-live bench-endpoint install compat-tree lint deps clean

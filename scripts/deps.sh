@@ -19,6 +19,9 @@ command_from curl curl
 command_from nginx nginx-light
 command_from iptables iptables
 command_from valgrind valgrind
+# Benchmarks.
+command_from iperf3 iperf3
+command_from wrk wrk
 header_from pcap/pcap.h libpcap-dev
 header_from numa.h libnuma-dev
 header_from openssl/ssl.h libssl-dev
