@@ -20,7 +20,7 @@ CARGO      ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LIBDIR     := $(TARGET_DIR)/release
 # Asked when needed, and so after `deps`.
-DPDK        = $(shell pkg-config --exists 'libdpdk >= 21.11' && echo 1 || echo 0)
+DPDK        = $(shell scripts/has-dpdk.sh >/dev/null && echo 1 || echo 0)
 FEATURES    = $(if $(filter 0,$(DPDK)),,--features dpdk)
 
 all: build
