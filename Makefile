@@ -5,6 +5,7 @@
 # make soak       DPDK ports under load for 30 seconds each (in make test: 5)
 # make churn      a million connections, in memory
 # make bench      the benchmark table
+# make bench-check   fails when a workload takes over 5 % more instructions a packet than it did
 # make bench-live       iperf3 through the box, beside a kernel bridge
 # make bench-endpoint   epserver beside nginx, and connections in memory
 # make install    to $(DESTDIR)$(PREFIX)
@@ -51,6 +52,9 @@ churn:
 bench: build
 	python3 benches/run.py $(LIBDIR)
 
+bench-check: build
+	python3 benches/count.py $(LIBDIR) --check benches/instructions.json
+
 bench-live: build
 	python3 benches/live.py $(LIBDIR)
 
@@ -78,4 +82,4 @@ clean:
 	$(CARGO) clean
 	for app in midstat nat simple_firewall epserver epwget; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test soak churn bench bench-live bench-endpoint install compat-tree lint deps clean
+.PHONY: all build demo test soak churn bench bench-check bench-live bench-endpoint install compat-tree lint deps clean
