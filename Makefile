@@ -5,6 +5,7 @@
 # make soak       DPDK ports under load for 30 seconds each (in make test: 5)
 # make churn      a million connections, in memory
 # make bench      the benchmark table
+# make bench-check   fails when a workload takes over 5 % more instructions a packet than it did
 # make bench-live       iperf3 through the box, beside a kernel bridge
 # make bench-endpoint   epserver beside nginx, and connections in memory
 # make install    to $(DESTDIR)$(PREFIX)
@@ -28,7 +29,7 @@ all: build
 # out here, so that the two for C are optimised as a whole.
 build: deps
 	@mkdir -p $(LIBDIR)
-	@set -o pipefail; $(CARGO) rustc --release --lib --crate-type cdylib,staticlib $(FEATURES) -- \
+	@set -o pipefail; $(CARGO) rustc -p mos --release --lib --crate-type cdylib,staticlib $(FEATURES) -- \
 		--print native-static-libs 2>&1 | tee $(LIBDIR)/build.log | sed -u '/^note: \(link against\|native-static\)/,/^$$/d'
 	@sed -n 's/^note: native-static-libs: //p' $(LIBDIR)/build.log | tail -n 1 \
 		>$(LIBDIR)/libmos.private-libs
@@ -50,6 +51,9 @@ churn:
 
 bench: build
 	python3 benches/run.py $(LIBDIR)
+
+bench-check: build
+	python3 benches/count.py $(LIBDIR) --check benches/instructions.json
 
 bench-live: build
 	python3 benches/live.py $(LIBDIR)
@@ -78,4 +82,4 @@ clean:
 	$(CARGO) clean
 	for app in midstat nat simple_firewall epserver epwget; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test soak churn bench bench-live bench-endpoint install compat-tree lint deps clean
+.PHONY: all build demo test soak churn bench bench-check bench-live bench-endpoint install compat-tree lint deps clean
