@@ -95,13 +95,9 @@ impl Stack {
             let (local, peer) = conn.ends();
             let hop = conn.hop;
             let Some(tcb) = conn.tcb.get_mut() else { continue };
-            if !tcb.wants_transmit() {
-                conn.flags &= !Conn::DIRTY;
-                self.changed_by_output(id);
-                continue;
-            }
             let mut ends = Ends { local, peer, ip_id: conn.ip_id };
             let mut stuck = false;
+            // Also with nothing to send: what holds it back may need a timer.
             let count = tcb.poll_transmit(now, BURST, |seg| {
                 let Some(len) = write(frame, &ends, seg) else {
                     stuck = true;
