@@ -5,6 +5,9 @@
 # make soak       DPDK ports under load for 30 seconds each (in make test: 5)
 # make churn      a million connections, in memory
 # make bench      the benchmark table
+# make bench-check   fails when a workload takes over 5 % more instructions a packet than it did
+# make bench-live       iperf3 through the box, beside a kernel bridge
+# make bench-endpoint   epserver beside nginx, and connections in memory
 # make install    to $(DESTDIR)$(PREFIX)
 # make compat-tree DEST=DIR   the tree that applications written for mOS expect
 # make lint       format and lints
@@ -17,7 +20,7 @@ CARGO      ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LIBDIR     := $(TARGET_DIR)/release
 # Asked when needed, and so after `deps`.
-DPDK        = $(shell pkg-config --exists 'libdpdk >= 21.11' && echo 1 || echo 0)
+DPDK        = $(shell scripts/has-dpdk.sh >/dev/null && echo 1 || echo 0)
 FEATURES    = $(if $(filter 0,$(DPDK)),,--features dpdk)
 
 all: build
@@ -26,7 +29,7 @@ all: build
 # out here, so that the two for C are optimised as a whole.
 build: deps
 	@mkdir -p $(LIBDIR)
-	@set -o pipefail; $(CARGO) rustc --release --lib --crate-type cdylib,staticlib $(FEATURES) -- \
+	@set -o pipefail; $(CARGO) rustc -p mos --release --lib --crate-type cdylib,staticlib $(FEATURES) -- \
 		--print native-static-libs 2>&1 | tee $(LIBDIR)/build.log | sed -u '/^note: \(link against\|native-static\)/,/^$$/d'
 	@sed -n 's/^note: native-static-libs: //p' $(LIBDIR)/build.log | tail -n 1 \
 		>$(LIBDIR)/libmos.private-libs
@@ -49,6 +52,16 @@ churn:
 bench: build
 	python3 benches/run.py $(LIBDIR)
 
+bench-check: build
+	python3 benches/count.py $(LIBDIR) --check benches/instructions.json
+
+bench-live: build
+	python3 benches/live.py $(LIBDIR)
+
+bench-endpoint: build
+	python3 benches/endpoint.py $(LIBDIR)
+	@$(MAKE) -s --no-print-directory churn
+
 install:
 	@test -e $(LIBDIR)/libmos.so || { echo "run 'make build' first" >&2; exit 1; }
 	@DESTDIR='$(DESTDIR)' scripts/install.sh $(LIBDIR) '$(PREFIX)'
@@ -69,4 +82,4 @@ clean:
 	$(CARGO) clean
 	for app in midstat nat simple_firewall epserver epwget; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test soak churn bench install compat-tree lint deps clean
+.PHONY: all build demo test soak churn bench bench-check bench-live bench-endpoint install compat-tree lint deps clean

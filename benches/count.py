@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Instructions per packet of each workload, counted by callgrind: a figure that no neighbour's load changes.
 
-count.py [LIBDIR] [--save FILE | --check FILE]. Counted are a trace's packets beyond the first half of a short cut, so that
+count.py [LIBDIR] [--functions N] [--save FILE | --check FILE]. Counted are a trace's packets beyond the first half of a short cut, so that
 start-up cancels out: (all of the cut - its first half) / packets between. For `small` both are whole traces, of 2,000
 and of 1,000 flows, so that flows begin, exchange and end in it. --check fails where a count is more than 5 % above the one
-saved; with another compiler it only reports.
+saved; with another compiler it only reports. --functions also prints the N functions that take most.
 """
 import argparse
+import collections
 import json
 import os
 import re
@@ -45,7 +46,7 @@ def captures(trace):
 
 
 def instructions(workload, trace, capture):
-    """Instructions of one run, the whole process."""
+    """Instructions of one run, the whole process, by function."""
     program, *flags = workload.split()
     out = CUTS / "callgrind.out"
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", run.WORK / program]
@@ -55,7 +56,26 @@ def instructions(workload, trace, capture):
     _, errors = run.pinned(command, {**run.environment(), "MOS_HASH_SEED": "1", "MOS_REPLAY_PRELOAD": "0"})
     if "RESULT " not in errors:
         raise run.Failure(f"{workload} on {capture}: no RESULT line")
-    return int(re.search(r"^(?:totals|summary): (\d+)", out.read_text(), re.MULTILINE)[1])
+    return by_function(out)
+
+
+def by_function(path):
+    """The instructions that each function of a callgrind file executed itself."""
+    names, counts, function, inclusive = {}, collections.Counter(), None, False
+    for line in path.read_text().splitlines():
+        if line.startswith(("fn=", "cfn=")):
+            number, name = re.fullmatch(r"c?fn=(\(\d+\))(?: (.*))?", line).groups()
+            names.setdefault(number, name)
+            if line.startswith("fn="):
+                function = names[number]
+        elif line.startswith("calls="):
+            # The next line is what the function called took.
+            inclusive = True
+        elif re.match(r"[0-9+*-]", line):
+            if not inclusive:
+                counts[function] += int(line.split()[1])
+            inclusive = False
+    return counts
 
 
 def compare(saved, counts, compiler):
@@ -80,6 +100,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("libdir", nargs="?", help="where libmos.so is; built when not given")
     parser.add_argument("--only", metavar="PATTERN", default="", help="workloads and traces that match")
+    parser.add_argument("--functions", metavar="N", type=int, default=0, help="list the functions that take most")
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--save", metavar="FILE", type=Path, help="keep the counts there")
     kept.add_argument("--check", metavar="FILE", type=Path, help="compare with the counts there")
@@ -89,7 +110,7 @@ def main():
     CUTS.mkdir(parents=True, exist_ok=True)
     counts = {}
     print("instructions per packet".ljust(24) + "".join(trace.rjust(12) for trace in TRACES))
-    files = {}
+    files, listed = {}, []
     for workload in run.TIMED:
         line = workload.ljust(24)
         for trace in TRACES:
@@ -99,10 +120,14 @@ def main():
             if trace not in files:
                 files[trace] = captures(trace)
             (short, few), (long, many) = files[trace]
-            more = instructions(workload, trace, long) - instructions(workload, trace, short)
-            counts.setdefault(workload, {})[trace] = round(more / (many - few), 1)
+            more = instructions(workload, trace, long)
+            more.subtract(instructions(workload, trace, short))
+            counts.setdefault(workload, {})[trace] = round(sum(more.values()) / (many - few), 1)
             line += f"{counts[workload][trace]:12.1f}"
+            listed += [(workload, trace, name, count / (many - few)) for name, count in more.most_common(options.functions)]
         print(line, flush=True)
+    for workload, trace, name, count in listed:
+        print(f"{workload} on {trace}".ljust(24) + f"{count:10.1f}  {name}")
 
     compiler = run.sh(os.environ.get("RUSTC", "rustc"), "--version").strip()
     if options.save:

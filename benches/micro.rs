@@ -1,6 +1,6 @@
 //! What the parts of the packet path cost, in ns per operation: a few seconds in total.
 //!
-//! `cargo bench --bench micro [-- PATTERN]`. Each figure is the median of its rounds, beside the shortest and the longest.
+//! `cargo bench -p mos --bench micro [-- PATTERN]`. Each figure is the median of its rounds, beside the shortest and the longest.
 
 use mos::flow::{Arena, FlowHash, Links, Record, ShortKey, Table, Wheel};
 use mos::io::capture::{CaptureReader, Preload};

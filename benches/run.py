@@ -67,7 +67,7 @@ def build(libdir):
     lib.mkdir(parents=True, exist_ok=True)
     if libdir is None:
         # The Rust library is left out: with it, the shared one would not be optimised as a whole.
-        built = cargo("rustc", "--release", "--lib", "--crate-type", "cdylib")
+        built = cargo("rustc", "-p", "mos", "--release", "--lib", "--crate-type", "cdylib")
         libdir = next(path for path in reversed(built) if path.name == "libmos.so").parent
     # A copy: later builds may replace the original between two runs.
     shutil.copy(Path(libdir) / "libmos.so", lib / "libmos.so.0")
@@ -81,7 +81,7 @@ def build(libdir):
 
 def build_floor():
     """Returns the floor's path. Built apart, because the Rust library's build replaces the shared one's file."""
-    return cargo("bench", "--bench", "floor", "--no-run", "--target-dir", WORK / "cargo")[-1]
+    return cargo("bench", "-p", "mos", "--bench", "floor", "--no-run", "--target-dir", WORK / "cargo")[-1]
 
 
 def configuration(trace, capture=None):

@@ -13,10 +13,10 @@ const LIBRARIES: [&str; 5] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"
 
 /// Everything that the crate makes visible; types that these mention come along.
 const FUNCTIONS: &str = "shim_.*|rte_eal_cleanup|rte_strerror\
-    |rte_eth_(dev_(count_avail|info_get|configure|start|stop|close|get_mtu|set_mtu|get_port_by_name|get_name_by_port\
-    |adjust_nb_rx_tx_desc|rss_hash_update|rss_reta_update|socket_id)\
+    |rte_eth_(dev_(info_get|configure|start|stop|close|get_mtu|get_port_by_name|get_name_by_port\
+    |adjust_nb_rx_tx_desc|rss_reta_update|socket_id)\
     |(rx|tx)_queue_setup|promiscuous_enable|macaddr_get|stats_get|find_next_owned_by)\
-    |rte_pktmbuf_pool_create|rte_mempool_(free|avail_count)\
+    |rte_pktmbuf_pool_create|rte_mempool_free\
     |rte_thread_(register|unregister)|rte_mbuf_dyn(field|flag)_lookup|rte_version";
 
 fn main() {

@@ -2,6 +2,7 @@
 # Installs, with apt-get, what the build and the tests need and this machine lacks.
 set -euo pipefail
 
+cd "$(dirname "$0")/.."
 missing=()
 command_from() { command -v "$1" >/dev/null || missing+=("$2"); }
 header_from() { echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1 || missing+=("$2"); }
@@ -19,23 +20,17 @@ command_from curl curl
 command_from nginx nginx-light
 command_from iptables iptables
 command_from valgrind valgrind
+# Benchmarks.
+command_from iperf3 iperf3
+command_from wrk wrk
 header_from pcap/pcap.h libpcap-dev
 header_from numa.h libnuma-dev
 header_from openssl/ssl.h libssl-dev
 # Names of ports in filters.
 [ -e /etc/services ] || missing+=(netbase)
 
-
-# DPDK, and libclang, which reads its headers. What cannot be had is done without; DPDK=0: not wanted.
-optional=()
-if [ "${DPDK:-1}" != 0 ]; then
-	pkg-config --exists 'libdpdk >= 21.11' 2>/dev/null || optional+=(libdpdk-dev)
-	# The headers: the library alone comes without the compiler's own, which it needs.
-	if [ -z "${LIBCLANG_PATH:-}" ] && ! compgen -G '/usr/lib*/llvm*/include/clang-c/Index.h' >/dev/null &&
-		[ ! -e /usr/include/clang-c/Index.h ]; then
-		optional+=(libclang-dev)
-	fi
-fi
+# What cannot be had of this is done without.
+read -ra optional < <(scripts/has-dpdk.sh) || true
 
 sudo=()
 may_install() { # PACKAGES: whether they can be installed here; says why not

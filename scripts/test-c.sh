@@ -96,7 +96,7 @@ needs_dpdk() { # LIBRARY
 	echo "$needed"
 	[[ $needed == *librte_eal*librte_ethdev* && $needed != *librte_net_* ]]
 }
-if [ "${DPDK:-1}" != 0 ] && pkg-config --exists 'libdpdk >= 21.11'; then
+if scripts/has-dpdk.sh >/dev/null; then
 	check "DPDK is needed by name, its drivers are not" needs_dpdk "$libdir/libmos.so"
 fi
 

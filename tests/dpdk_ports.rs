@@ -2,6 +2,7 @@
 //!
 //! EAL begins once a process: everything here shares one, and one test closes it at its end.
 #![cfg(feature = "dpdk")]
+mod harness;
 
 use mos::io::device::{BURST, Device, LivePort, Queued, RxView, Vouch};
 use mos::io::dpdk::{Arguments, Options, open, shut_down};
@@ -332,4 +333,34 @@ fn errors() {
     assert!(open("dpdk0", &other, PLAIN).is_ok(), "EAL goes on as it was begun");
     let help = Arguments { text: "--help".into(), channels: 0 };
     assert!(open("dpdk0", &help, PLAIN).is_err());
+}
+
+/// What EAL refuses is an error of mtcp_init with its reason, and the program goes on.
+#[test]
+fn what_eal_refuses_ends_no_program() {
+    let program = harness::scratch("refused").join("config");
+    harness::compile(&harness::root().join("tests/c/config.c"), &program, &[]);
+    let small = "--no-huge -m 64 --no-shconf --no-pci --no-telemetry";
+    for (name, eal, reason) in [
+        ("option", "--no-such-option".to_owned(), "EAL cannot begin"),
+        ("help", "--help".to_owned(), "help is not given here"),
+        ("vdev", format!("{small} --vdev=net_nosuch0"), "EAL cannot begin"),
+        ("ports", small.to_owned(), "no such DPDK port: there is none"),
+        ("memory", format!("{small} -m 1000000000"), "EAL cannot begin"),
+        (
+            "stamps",
+            format!("{small} --vdev=net_null0"),
+            "device 'dpdk0': expected a DPDK port that can do receive stamps",
+        ),
+    ] {
+        let conf = harness::scratch("refused").join(format!("{name}.conf"));
+        let text = format!(
+            "mos {{\n netdev {{\n dpdk0 0x1\n }}\n dpdk {{\n eal = \"{eal}\"\n clock = packet\n }}\n}}\n"
+        );
+        fs::write(&conf, text).expect("written");
+        let outcome = harness::run(&program, &[&conf], &[], std::time::Duration::from_secs(20));
+        let said = String::from_utf8_lossy(&outcome.stderr);
+        assert_eq!(outcome.status.and_then(|s| s.code()), Some(1), "{name}: {said}");
+        assert!(said.contains(reason), "{name}: {said}");
+    }
 }

@@ -162,19 +162,6 @@ uint16_t shim_shorten(struct rte_mbuf *packet, uint32_t len)
 	return segments;
 }
 
-int shim_rewrite(struct rte_mbuf *packet, const uint8_t *data, uint32_t len)
-{
-	/* A second owner would see the bytes change. */
-	if (packet->nb_segs != 1 || !RTE_MBUF_DIRECT(packet) || rte_mbuf_refcnt_read(packet) != 1)
-		return 0;
-	if (len > (uint32_t)(packet->buf_len - packet->data_off))
-		return 0;
-	memmove(rte_pktmbuf_mtod(packet, void *), data, len);
-	packet->data_len = len;
-	packet->pkt_len = len;
-	return 1;
-}
-
 static struct rte_mbuf *take(struct shim_pool pool)
 {
 	void *m;

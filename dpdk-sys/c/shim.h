@@ -42,8 +42,6 @@ static const uint16_t SHIM_HEADROOM = RTE_PKTMBUF_HEADROOM;
 static const uint16_t SHIM_RETA_GROUP = RTE_ETH_RETA_GROUP_SIZE;
 /* Bytes of Ethernet's header and check sequence, which the MTU leaves out. */
 static const uint32_t SHIM_FRAME_OVERHEAD = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
-/* Year and month of the headers' release, such as 2211. */
-static const uint32_t SHIM_RELEASE = RTE_VER_YEAR * 100 + RTE_VER_MONTH;
 
 /* A received packet. */
 struct shim_packet {
@@ -95,8 +93,6 @@ void shim_free(struct shim_pool pool, struct rte_mbuf **packets, uint32_t n);
 void shim_flatten(const struct rte_mbuf *packet, uint8_t *out);
 /* Cuts a packet to its first len bytes; a shorter one is left as it is. The number of its segments. */
 uint16_t shim_shorten(struct rte_mbuf *packet, uint32_t len);
-/* Puts other bytes into a packet of one segment. 0: they do not fit, nothing was changed. */
-int shim_rewrite(struct rte_mbuf *packet, const uint8_t *data, uint32_t len);
 /* A new packet with these bytes, in as many segments as needed, if that is at most max_segments; else NULL. */
 struct rte_mbuf *shim_make(struct shim_pool pool, const uint8_t *data, uint32_t len, uint16_t max_segments);
 /* Bytes of a packet. */

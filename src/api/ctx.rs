@@ -248,7 +248,7 @@ impl Ctx<'_> {
 
     fn registered(&self, sock: u32, hook: Hook, id: u64) -> Option<Callback> {
         let state = self.monitor.view(self.token);
-        state.sets.get(state.sockets.get(sock)?.set)?.registered(hook, id)
+        state.sets.get(state.sockets.get(sock)?.set())?.registered(hook, id)
     }
 
     /// Changes how many bytes are kept of the stream that `side` receives; 0: the stream is not kept any more, for no

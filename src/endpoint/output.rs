@@ -95,9 +95,9 @@ impl Stack {
             let (local, peer) = conn.ends();
             let hop = conn.hop;
             let Some(tcb) = conn.tcb.get_mut() else { continue };
+            // Also with nothing to send: what waits for a closed window needs its timer.
             let mut ends = Ends { local, peer, ip_id: conn.ip_id };
             let mut stuck = false;
-            // Also with nothing to send: what holds it back may need a timer.
             let count = tcb.poll_transmit(now, BURST, |seg| {
                 let Some(len) = write(frame, &ends, seg) else {
                     stuck = true;

@@ -232,7 +232,7 @@ impl Stack {
             recv_limit: wishes.recv_buffer,
             nodelay: wishes.nodelay,
             keepalive: wishes.keepalive,
-            ..Open::new(self.isn.isn(&tuple, self.now))
+            ..Open::new(self.config.iss.unwrap_or_else(|| self.isn.isn(&tuple, self.now)))
         }
     }
 

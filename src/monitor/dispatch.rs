@@ -41,8 +41,8 @@ impl Monitor {
     pub(super) fn raise_wanted(&self, t: &mut Token, first: u32, hook: Hook, side: usize, events: u16) {
         match self.state(t).sockets.get(first) {
             Some(only) if only.next == NO_SOCKET => {
-                if only.follows & (1 << side) != 0 {
-                    let set = only.set;
+                if only.follows_side(side) {
+                    let set = only.set();
                     self.run_set(t, set, first, hook, side, events);
                 }
             }
@@ -80,10 +80,10 @@ impl Monitor {
     #[inline]
     pub(super) fn tell(&self, t: &mut Token, sock: u32, hook: Hook, side: usize, events: u16) {
         let Some(socket) = self.state(t).sockets.get(sock) else { return };
-        if socket.follows & (1 << side) == 0 {
+        if !socket.follows_side(side) {
             return;
         }
-        let set = socket.set;
+        let set = socket.set();
         self.run_set(t, set, sock, hook, side, events);
     }
 

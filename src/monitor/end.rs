@@ -90,8 +90,8 @@ impl Monitor {
         {
             let mut setup = self.setup.lock();
             while let Some(s) = st.sockets.get_mut(socket) {
-                s.live = false;
-                let (next, set, uctx) = (s.next, s.set, s.uctx);
+                s.flow = Id::NONE;
+                let (next, set, uctx) = (s.next, s.set(), s.uctx);
                 st.sets.release(set);
                 st.natives.forget(socket, uctx);
                 setup.ids.free(socket);

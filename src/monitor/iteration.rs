@@ -91,7 +91,7 @@ impl Monitor {
             prepare::again(self.state(t), self.settings.verify);
             if !here.wants(self, t, at) {
                 // Translated (NAT): it goes on to somebody else.
-                return forward::packet(self.state(t), at, fate, self.settings.forward);
+                return forward::rare_packet(self.state(t), at, fate, self.settings.forward);
             }
         }
         let st = self.state(t);
@@ -155,7 +155,13 @@ impl Monitor {
     pub fn next_deadline_ms(&self, t: &mut Token) -> Option<u64> {
         let flow = self.state(t).wheel.next_due();
         let timer = self.timers.lock().next_due_ms();
-        let host = self.state(t).host.deadline_ms();
-        [flow, timer, host].into_iter().flatten().min()
+        let due = match (flow, timer) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        match self.state(t).host.deadline_ms() {
+            None => due,
+            Some(host) => Some(due.map_or(host, |due| due.min(host))),
+        }
     }
 }

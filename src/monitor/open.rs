@@ -95,14 +95,8 @@ impl Monitor {
         for (n, &l) in listeners.iter().enumerate() {
             let set = st.views[l].set;
             st.sets.share(set);
-            let socket = FlowSocket {
-                flow: id,
-                next: ids.get(n + 1).copied().unwrap_or(NO_SOCKET),
-                set,
-                follows: st.views[l].follows_mask(),
-                live: true,
-                ..FlowSocket::default()
-            };
+            let next = ids.get(n + 1).copied().unwrap_or(NO_SOCKET);
+            let socket = FlowSocket::new(id, next, set, st.views[l].follows_mask());
             st.sockets.put(ids[n], socket);
         }
         for side in [CLI, SVR] {

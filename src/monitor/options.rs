@@ -66,7 +66,7 @@ impl Monitor {
     ) -> Result<()> {
         let st = self.state(t);
         let socket = st.sockets.get(sock).ok_or(Errno(libc::EINVAL))?;
-        let (old, flow) = (socket.set, socket.flow);
+        let (old, flow) = (socket.set(), socket.flow);
         let hooks = st.sets.handle(old).ok_or(Errno(libc::EINVAL))?;
         let forest = self.forest().read();
         let changed = match cb {
@@ -75,13 +75,13 @@ impl Monitor {
         };
         let set = changed.and_then(|set| st.sets.intern(&set)).ok_or(Errno(libc::ENOMEM))?;
         if let Some(socket) = st.sockets.get_mut(sock) {
-            socket.set = set;
+            socket.put_set(set);
         }
         st.sets.release(old);
         let mut interest = 0;
         let mut at = st.flows.get(flow).map_or(NO_SOCKET, |f| f.socket);
         while let Some(s) = st.sockets.get(at) {
-            interest |= st.sets.get(s.set).map_or(0, |h| h.interest);
+            interest |= st.sets.get(s.set()).map_or(0, |h| h.interest);
             at = s.next;
         }
         if let Some(flow) = st.flows.get_mut(flow) {
@@ -169,12 +169,12 @@ impl Monitor {
     pub fn stop(&self, t: &mut Token, sock: u32, mask: u8) -> Result<()> {
         let st = self.state(t);
         let socket = st.sockets.get_mut(sock).ok_or(Errno(libc::EBADF))?;
-        socket.follows &= !mask;
+        socket.unfollow(mask);
         let id = socket.flow;
         let mut followed = 0;
         let mut at = st.flows.get(id).map_or(NO_SOCKET, |f| f.socket);
         while let Some(s) = st.sockets.get(at) {
-            followed |= s.follows;
+            followed |= s.follows();
             at = s.next;
         }
         let Some(flow) = st.flows.get_mut(id) else { return Ok(()) };

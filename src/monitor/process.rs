@@ -4,6 +4,7 @@
 use super::event::{Hook, ON_ERROR, ON_ORPHAN, ON_PKT_IN, ON_REXMIT, ON_STATE_CHANGE, on_rcv, on_snd};
 use super::listener::Kind;
 use super::state::{Monitor, State};
+use super::stats::Stats;
 use crate::flow::arena::Id;
 use crate::flow::record::{CLI, Flow, SVR};
 use crate::flow::token::Token;
@@ -58,11 +59,6 @@ impl Monitor {
                 crate::net::prepare::again(self.state(t), self.settings.verify);
             }
         }
-        let st = self.state(t);
-        if st.prepared[at].parsed.class != Class::Tcp && st.host.local.has_own() && input::datagram(st, at) {
-            st.stats.in_local += 1;
-            return Fate::Consume;
-        }
         self.inspect_ipv4(t, at)
     }
 
@@ -70,8 +66,7 @@ impl Monitor {
         let st = self.state(t);
         // Flows outlive the listener they came from (D18).
         if !st.has_stream && st.flows.is_empty() {
-            st.stats.in_unmonitored += 1;
-            return Fate::Forward;
+            return st.other_packet(at, |stats| &mut stats.in_unmonitored);
         }
         let prep = &st.prepared[at];
         if prep.sum == Sum::BadIp {
@@ -85,10 +80,7 @@ impl Monitor {
                 return Fate::Forward;
             }
             // A RAW callback's edit may have made it anything.
-            _ => {
-                st.stats.in_non_tcp += 1;
-                return Fate::Forward;
-            }
+            _ => return st.other_packet(at, |stats| &mut stats.in_non_tcp),
         }
         if prep.sum == Sum::BadTcp {
             st.stats.bad_tcp_checksum += 1;
@@ -351,6 +343,17 @@ impl Monitor {
 }
 
 impl State {
+    /// A packet that no flow is looked up for: for ourselves, or counted and sent on.
+    #[inline(never)]
+    fn other_packet(&mut self, at: usize, counter: fn(&mut Stats) -> &mut u64) -> Fate {
+        if self.host.local.has_own() && input::datagram(self, at) {
+            self.stats.in_local += 1;
+            return Fate::Consume;
+        }
+        *counter(&mut self.stats) += 1;
+        Fate::Forward
+    }
+
     /// Whether a listener's own filter lets it see the packet in process.
     pub(super) fn view_matches(&self, view: usize, event: u16) -> bool {
         let Some(v) = self.views.get(view) else { return false };

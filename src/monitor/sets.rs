@@ -6,6 +6,9 @@
 use super::hookset::HookSet;
 use std::sync::Arc;
 
+/// Numbers are smaller than this: flow sockets keep two bits beside them.
+const MOST_SETS: usize = 1 << 30;
+
 #[derive(Debug)]
 struct Entry {
     set: Arc<HookSet>,
@@ -22,8 +25,11 @@ pub struct HookSets {
 }
 
 impl HookSets {
-    /// The number of `set`, counting one more user. `None`: out of memory.
+    /// The number of `set`, counting one more user. `None`: out of memory, or of numbers.
     pub fn intern(&mut self, set: &Arc<HookSet>) -> Option<u32> {
+        if self.free.is_empty() && self.entries.len() >= MOST_SETS {
+            return None;
+        }
         self.entries.try_reserve(1).ok()?;
         // Room for every later release, so that releasing never allocates.
         let all = self.entries.len() + 1;

@@ -18,7 +18,7 @@ use crate::wire::ipv4;
 use crate::wire::parse::Class;
 
 /// Sends the packet on, or counts why not.
-#[inline]
+#[inline(always)]
 pub fn packet(st: &mut State, at: usize, fate: Fate, forward: bool) {
     match fate {
         Fate::Malformed => st.stats.drop_malformed += 1,
@@ -29,23 +29,30 @@ pub fn packet(st: &mut State, at: usize, fate: Fate, forward: bool) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn send(st: &mut State, at: usize) {
     let Some(to) = st.io.mate(st.batch[at].dev) else { return route(st, at) };
-    if st.cur.edited || st.prepared[at].sum == Sum::Unfinished {
+    let prep = &st.prepared[at];
+    if st.cur.edited || prep.sum == Sum::Unfinished {
         return send_edited(st, at, to);
     }
-    let p = st.prepared[at].parsed;
+    let p = &prep.parsed;
     // Padding behind the IP packet stays behind (monitor.md §2.4).
     let end = if p.is_ipv4() { p.end() } else { usize::MAX };
     let State { io, batch, stats, .. } = st;
-    match io.send_frame(to, &batch[at], None, end) {
+    match io.send_frame(to, &batch[at], end) {
         Some(sent) => {
             stats.forwarded += 1;
             stats.forwarded_bytes += sent as u64;
         }
         None => stats.drop_tx += 1,
     }
+}
+
+/// [`packet`] where it is not the rule.
+#[inline(never)]
+pub fn rare_packet(st: &mut State, at: usize, fate: Fate, forward: bool) {
+    packet(st, at, fate, forward);
 }
 
 /// Sends on what callbacks edited, or what is to be completed here.
@@ -73,7 +80,7 @@ fn send_edit(st: &mut State, at: usize, to: u8, end: usize) {
         stats.drop_too_long += 1;
         return;
     }
-    match io.send_frame(to, &batch[at], Some(edit.as_slice()), end) {
+    match io.send(to, batch[at].ts_ns, &edit[..end]) {
         Some(sent) => {
             stats.forwarded += 1;
             stats.forwarded_bytes += sent as u64;

@@ -1,13 +1,15 @@
 /*
  * The program in the middle of the live tests.
  *
- *   box -f CONF [-d PORT] [-e OLD=NEW] [-r PORT] [-t SECONDS]
+ *   box -f CONF [-d PORT] [-e OLD=NEW] [-r PORT] [-t SECONDS [-a]] [-n]
  *
  * -d drops what goes to a port; -e replaces the first OLD in what a server sends by NEW, whatever their lengths, and moves
  * the sequence numbers behind it; -r resets connections to a port when their server sends data; -t destroys all contexts
- * after so long. Says "ready" when packets are received, and at the end, which SIGINT brings:
+ * after so long, -a makes them anew then and says "again"; -n also tells when and how often NEW_DATA came. Says "ready" when
+ * packets are received, and at the end, which SIGINT or that of a capture brings:
  *
- *   flow CORE CLIENT SERVER starts=N ends=N changes=N bytes=FROM_CLIENT,FROM_SERVER hash=CLIENT,SERVER
+ *   flow CORE CLIENT SERVER starts=N ends=N states=BOTH.BOTH... bytes=FROM_CLIENT,FROM_SERVER hash=CLIENT,SERVER
+ *        [news=N,N times=START,LAST_NEWS,END]
  *   core N NAME=COUNTER...      for each core
  *   destroyed in N ms           with -t
  */
@@ -31,6 +33,8 @@ struct flow {
 	char states[64];        /* both sides' at each change */
 	uint64_t bytes[2];      /* by receiving side */
 	uint32_t hash[2];
+	int news[2];
+	uint32_t times[3];
 	bool edited, reset;
 	uint32_t edit_seq;      /* what the server sends from here on is moved */
 	int moved;
@@ -39,6 +43,7 @@ struct flow {
 static struct flow *flows[CORES];
 static mctx_t cores[CORES];
 static int drop_port, reset_port;
+static bool again, news;
 static char *old_text, *new_text;
 
 static void die(const char *what)
@@ -61,6 +66,7 @@ static void on_start(mctx_t m, int s, int side, uint64_t events, filter_arg_t *a
 		if (mtcp_getpeername(m, s, (struct sockaddr *)f->addr, &len, MOS_SIDE_BOTH) < 0)
 			die("mtcp_getpeername");
 		mtcp_set_uctx(m, s, f);
+		f->times[0] = mtcp_cb_get_ts(m);
 	}
 	f->starts++;
 }
@@ -70,6 +76,7 @@ static void on_end(mctx_t m, int s, int side, uint64_t events, filter_arg_t *arg
 	struct flow *f = mtcp_get_uctx(m, s);
 
 	f->ends++;
+	f->times[2] = mtcp_cb_get_ts(m);
 }
 
 static void on_change(mctx_t m, int s, int side, uint64_t events, filter_arg_t *arg)
@@ -93,6 +100,8 @@ static void on_data(mctx_t m, int s, int side, uint64_t events, filter_arg_t *ar
 	struct flow *f = mtcp_get_uctx(m, s);
 	ssize_t n, i;
 
+	f->news[side]++;
+	f->times[1] = mtcp_cb_get_ts(m);
 	while ((n = mtcp_peek(m, s, side, buf, sizeof(buf))) > 0) {
 		f->bytes[side] += n;
 		for (i = 0; i < n; i++)
@@ -177,9 +186,12 @@ static void report(int core)
 	for (f = flows[core]; f; f = f->next) {
 		inet_ntop(AF_INET, &f->addr[0].sin_addr, a, sizeof(a));
 		inet_ntop(AF_INET, &f->addr[1].sin_addr, b, sizeof(b));
-		printf("flow %d %s:%d %s:%d starts=%d ends=%d states=%s bytes=%" PRIu64 ",%" PRIu64 " hash=%08x,%08x\n", core,
+		printf("flow %d %s:%d %s:%d starts=%d ends=%d states=%s bytes=%" PRIu64 ",%" PRIu64 " hash=%08x,%08x", core,
 		       a, ntohs(f->addr[0].sin_port), b, ntohs(f->addr[1].sin_port), f->starts, f->ends, f->states,
 		       f->bytes[MOS_SIDE_SVR], f->bytes[MOS_SIDE_CLI], f->hash[MOS_SIDE_SVR], f->hash[MOS_SIDE_CLI]);
+		if (news)
+			printf(" news=%d,%d times=%u,%u,%u", f->news[0], f->news[1], f->times[0], f->times[1], f->times[2]);
+		puts("");
 	}
 	if (mtcp_get_stats(cores[core], &s, sizeof(s)) < 0)
 		die("mtcp_get_stats");
@@ -190,7 +202,7 @@ static void report(int core)
 	SHOW(in_malformed_eth); SHOW(in_malformed_ip_len); SHOW(in_malformed_ip_version); SHOW(in_malformed_ip_checksum);
 	SHOW(in_malformed_tcp_len); SHOW(in_malformed_tcp_checksum); SHOW(in_unmonitored);
 	SHOW(consumed); SHOW(drop_config); SHOW(drop_callback); SHOW(drop_no_route); SHOW(drop_malformed);
-	SHOW(drop_tx_full); SHOW(drop_no_memory); SHOW(flows_created); SHOW(flows_ended); SHOW(bytes_missing);
+	SHOW(drop_tx_full); SHOW(drop_no_memory); SHOW(flows_created); SHOW(flows_ended); SHOW(flows_timed_out); SHOW(bytes_missing);
 	SHOW(in_fault); SHOW(drop_fault); SHOW(drop_unresolved); SHOW(drop_too_long); SHOW(waiting);
 	SHOW(sent_lost); SHOW(rx_missed); SHOW(rx_no_buffer); SHOW(rx_errors); SHOW(resteered); SHOW(resteer_lost);
 	printf("\n");
@@ -203,11 +215,13 @@ int main(int argc, char **argv)
 	const char *file = NULL;
 	int option, i, seconds = 0;
 
-	while ((option = getopt(argc, argv, "f:d:e:r:t:")) != -1) {
+	while ((option = getopt(argc, argv, "f:d:e:r:t:an")) != -1) {
 		switch (option) {
 		case 'f': file = optarg; break;
 		case 'd': drop_port = atoi(optarg); break;
 		case 'r': reset_port = atoi(optarg); break;
+		case 'a': again = true; break;
+		case 'n': news = true; break;
 		case 't': seconds = atoi(optarg); break;
 		case 'e':
 			old_text = optarg;
@@ -236,7 +250,13 @@ int main(int argc, char **argv)
 		clock_gettime(CLOCK_MONOTONIC, &after);
 		printf("destroyed in %ld ms\n", (long)((after.tv_sec - before.tv_sec) * 1000 +
 						       (after.tv_nsec - before.tv_nsec) / 1000000));
-		return mtcp_destroy() < 0;
+		if (!again)
+			return mtcp_destroy() < 0;
+		for (i = 0; i < CORES; i++)
+			if (cores[i])
+				start(i);
+		puts("again");
+		fflush(stdout);
 	}
 	for (i = 0; i < CORES; i++)
 		if (cores[i])

@@ -7,6 +7,7 @@ use crate::transfers::{blob, clients, sha256};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const LEN: usize = 20_000_000;
@@ -25,16 +26,20 @@ fn one_flow_whole(report: &Report) {
     assert!(flow.bytes().1 > LEN as u64, "{report:#?}");
 }
 
+/// One test at a time changes how many huge pages there are.
+pub static HUGE_PAGES: Mutex<()> = Mutex::new(());
+
 /// Huge pages of 2 MB, reserved for as long as this lives.
-struct Reserved(String);
+struct Reserved(String, #[allow(dead_code)] MutexGuard<'static, ()>);
 
 const PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
 impl Reserved {
     fn pages(n: u64) -> Option<Reserved> {
+        let alone = HUGE_PAGES.lock().unwrap_or_else(PoisonError::into_inner);
         let before = fs::read_to_string(PAGES).ok()?;
         let had: u64 = before.trim().parse().ok()?;
-        let reserved = Reserved(before);
+        let reserved = Reserved(before, alone);
         fs::write(PAGES, (had + n).to_string()).ok()?;
         let has: u64 = fs::read_to_string(PAGES).ok()?.trim().parse().ok()?;
         (has >= had + n).then_some(reserved)

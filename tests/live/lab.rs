@@ -122,8 +122,7 @@ pub struct Running {
 /// Starts the test program in the namespace `box`; it receives when this returns.
 pub fn start(net: &Net, test: &str, conf: &str, args: &[&str]) -> Running {
     let mut running = launch(net, test, conf, args);
-    let mut line = String::new();
-    running.lines.read_line(&mut line).expect("the program's words");
+    let line = running.line();
     assert_eq!(line, "ready\n", "{}", running.said());
     running
 }
@@ -159,6 +158,13 @@ impl Running {
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Its next line.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("the program's words");
+        line
     }
 
     /// What it wrote to standard error so far.

@@ -4,6 +4,8 @@ mod harness;
 #[path = "../netns/mod.rs"]
 mod netns;
 
+mod cores;
+mod deploy;
 #[cfg(feature = "dpdk")]
 mod dpdk;
 mod edits;

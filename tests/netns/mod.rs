@@ -94,6 +94,11 @@ impl Net {
         format!("{}-{space}", self.prefix)
     }
 
+    /// Deletes a namespace at the end that somebody else makes.
+    pub fn adopt(&mut self, space: &str) {
+        self.spaces.push(self.name(space));
+    }
+
     /// Makes a namespace.
     pub fn space(&mut self, space: &str) {
         let name = self.name(space);

@@ -375,14 +375,15 @@ fn linux_refuses() {
 fn we_abort() {
     in_namespace(|device| {
         let app = |_: u64, tcb: &mut Tcb| {
-            let up = tcb.is_synchronized();
-            if up {
+            let asked = tcb.unread() > 0;
+            if asked {
                 tcb.abort();
             }
-            up
+            asked
         };
         let ours = thread::spawn(move || End::new(device, Config::default(), 0, app).run());
         let mut stream = kernel_connects();
+        stream.write_all(b"?").unwrap();
         let error = stream.read(&mut [0; 10]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         assert_eq!(ours.join().unwrap().cause(), Some(Cause::Aborted));

@@ -7,7 +7,7 @@
 use super::reason;
 use crate::config::split_args;
 use parking_lot::Mutex;
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Words of a command line that are looked at.
@@ -66,6 +66,9 @@ pub(super) fn begin(arguments: &Arguments) -> Result<(), String> {
     drop(pinned);
     outcome.map_err(|why| format!("EAL cannot begin with '{}': {why}", words[1..].join(" ")))?;
     ALIVE.store(true, Ordering::Release);
+    // SAFETY: a constant C string.
+    let version = unsafe { CStr::from_ptr(dpdk_sys::rte_version()) };
+    log::info!("{} with '{}'", version.to_string_lossy(), words[1..].join(" "));
     *state = State::Up(words);
     Ok(())
 }

@@ -74,6 +74,8 @@ pub struct Config {
     pub mss_floor: u16,
     /// A path MTU below this is not believed (RFC 5927 7.2).
     pub mtu_floor: u16,
+    /// Initial send sequence number of every connection; `None`: as RFC 6528 says. Anyone can guess it: for tests.
+    pub iss: Option<u32>,
     /// The urgent mechanism is not offered; PSH is set on the last segment of what was written (RFC 9293 3.9.1.2).
     pub push: bool,
 }
@@ -108,6 +110,7 @@ impl Default for Config {
             mss: 65_495,
             mss_floor: 64,
             mtu_floor: 552,
+            iss: None,
             push: true,
         }
     }
