@@ -92,6 +92,8 @@ fn send_edit(st: &mut State, at: usize, to: u8, end: usize) {
 /// Moves the packet to where it can be written to, and fills in the TCP checksum that the sender left to its network
 /// card. An error is counted.
 fn complete(st: &mut State, at: usize) -> Result<()> {
+    // One that passed the monitor silently was never the packet in process.
+    st.cur.at = at;
     st.edit_buffer().inspect_err(|_| st.stats.drop_memory += 1)?;
     let p = st.prepared[at].parsed;
     if st.prepared[at].sum == Sum::Unfinished

@@ -99,14 +99,15 @@ impl Lines {
                 .find(|(c, n, ..)| c == core && n == name)
                 .map_or(zero, |(_, _, p, e)| (*p, *e));
             let gbps = |packets: u64, bytes: u64| (bytes + packets * FRAMING) as f64 * 8.0 / 1e9 / seconds;
-            let rx = counters.rx_packets - was.rx_packets;
-            let tx = counters.tx_packets - was.tx_packets;
+            // A core's counters begin anew with its context.
+            let rx = counters.rx_packets.saturating_sub(was.rx_packets);
+            let tx = counters.tx_packets.saturating_sub(was.tx_packets);
             let values = [
                 rx as f64 / seconds,
-                (errors - errors_was) as f64 / seconds,
-                gbps(rx, counters.rx_bytes - was.rx_bytes),
+                errors.saturating_sub(errors_was) as f64 / seconds,
+                gbps(rx, counters.rx_bytes.saturating_sub(was.rx_bytes)),
                 tx as f64 / seconds,
-                gbps(tx, counters.tx_bytes - was.tx_bytes),
+                gbps(tx, counters.tx_bytes.saturating_sub(was.tx_bytes)),
             ];
             let flows = contexts
                 .iter()

@@ -6,6 +6,9 @@ use crate::lab::*;
 use crate::packets::*;
 use mos::capi::abi::*;
 use mos::config::{ArpEntry, Mos, NetDev, Route};
+use mos::flow::hash::FlowHash;
+use mos::io::device::Vouch;
+use mos::net::prepare::{Prepared, Sum};
 use std::net::Ipv4Addr;
 
 /// Our address on the client's link.
@@ -136,6 +139,45 @@ fn by_route_to_fixed_neighbours() {
     assert_eq!(macs(&lab.to_client()[0]), (CLIENT_MAC, LAN_MAC));
     let s = lab.stats();
     assert_eq!((s.forwarded, s.sent_packets), (2, 0));
+}
+
+/// Packets that nobody hears of pass the monitor quickly; each of them leaves all the same, not another of its burst.
+#[test]
+fn by_route_a_burst_that_nobody_hears_of() {
+    let mut lab = Lab::between(with_fixed_neighbours, |port| port.mate = None);
+    let sock = lab.socket(MOS_SOCK_MONITOR_STREAM);
+    lab.register(sock, MOS_ON_CONN_END, MOS_HK_SND);
+    lab.feed([syn(), syn_ack(), ack()]);
+    lab.to_server();
+    let _ = lab.batch([data(0, b"one"), data(3, b"two"), data(6, b"three")]);
+    let payloads: Vec<Vec<u8>> = lab.to_server().iter().map(|f| f[54..].to_vec()).collect();
+    assert_eq!(payloads, [&b"one"[..], b"two", b"three"]);
+    let s = lab.stats();
+    assert_eq!((s.rx_packets, s.forwarded, s.in_flow), (6, 6, 6));
+}
+
+/// A stack of this machine leaves checksums to its network card: they are to be completed on the way through, also where
+/// none are verified.
+#[test]
+fn x5_unfinished_checksums_are_seen_also_unverified() {
+    let sum_of = |frame: &[u8], verify, vouch| {
+        Prepared::new(frame, frame.len() as u32, verify, vouch, &FlowHash::with_seed(1)).sum
+    };
+    let right = data(0, b"odd").bytes();
+    let mut unfinished = right.clone();
+    let pseudo = [&right[26..34], &[0, 6, 0, 23][..]].concat();
+    unfinished[50..52].copy_from_slice(&internet_sum(&pseudo).map(|byte| !byte));
+    let mut wrong = right.clone();
+    wrong[50] ^= 1;
+    for (vouch, verify, of_unfinished, of_wrong) in [
+        (Vouch::Local, true, Sum::Unfinished, Sum::BadTcp),
+        (Vouch::Local, false, Sum::Unfinished, Sum::Good),
+        (Vouch::Unknown, true, Sum::BadTcp, Sum::BadTcp),
+        (Vouch::Unknown, false, Sum::Good, Sum::Good),
+    ] {
+        let sums = [&right, &unfinished, &wrong].map(|frame| sum_of(frame, verify, vouch));
+        assert_eq!(sums, [Sum::Good, of_unfinished, of_wrong], "{vouch:?}, verified: {verify}");
+    }
 }
 
 #[test]
