@@ -68,7 +68,7 @@ fn shipped_files_parse_without_a_warning() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 5);
+    assert_eq!(checked, 6);
 }
 
 #[test]

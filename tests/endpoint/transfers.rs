@@ -83,7 +83,7 @@ fn to_a_slow_reader() {
 
 #[test]
 fn through_any_weather() {
-    for seed in 0..120 {
+    for seed in 0..1000 {
         let mut lab = Lab::with_buffers([8192, 65_536, 1 << 20][seed as usize % 3]);
         lab.introduce();
         lab.random = Random::new(seed);
