@@ -16,6 +16,7 @@ use crate::wire::checksum;
 use crate::wire::ethernet::HEADER_LEN;
 use crate::wire::ipv4;
 use crate::wire::parse::Class;
+use crate::wire::udp;
 
 /// Sends the packet on, or counts why not.
 #[inline(always)]
@@ -89,7 +90,7 @@ fn send_edit(st: &mut State, at: usize, to: u8, end: usize) {
     }
 }
 
-/// Moves the packet to where it can be written to, and fills in the TCP checksum that the sender left to its network
+/// Moves the packet to where it can be written to, and fills in the checksum that the sender left to its network
 /// card. An error is counted.
 fn complete(st: &mut State, at: usize) -> Result<()> {
     // One that passed the monitor silently was never the packet in process.
@@ -97,12 +98,14 @@ fn complete(st: &mut State, at: usize) -> Result<()> {
     st.edit_buffer().inspect_err(|_| st.stats.drop_memory += 1)?;
     let p = st.prepared[at].parsed;
     if st.prepared[at].sum == Sum::Unfinished
-        && p.class == Class::Tcp
         && let Some(ip) = st.edit.get_mut(p.l3 as usize..)
-        && !checksum::tcp_ok(ip, p.ihl, p.ip_len)
     {
         // What cannot be completed was cut or edited out of shape: it leaves as it is.
-        let _ = checksum::fill_tcp(ip);
+        let _ = match p.class {
+            Class::Tcp if !checksum::tcp_ok(ip, p.ihl, p.ip_len) => checksum::fill_tcp(ip),
+            Class::OtherIpv4 if udp::is_unfinished(ip) => udp::fill_checksum(ip),
+            _ => None,
+        };
     }
     Ok(())
 }

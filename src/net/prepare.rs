@@ -14,6 +14,7 @@ use crate::monitor::segment::{SegmentOptions, options_of, segment_of};
 use crate::tcp::machine::{ACK, SYN, Segment};
 use crate::wire::checksum;
 use crate::wire::parse::{self, Class, Parsed};
+use crate::wire::udp;
 
 /// What the checksums said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Sum {
     BadIp,
     /// TCP's is wrong.
     BadTcp,
-    /// TCP's is left to the sender's network card: right as far as it goes.
+    /// TCP's or UDP's is left to the sender's network card: right as far as it goes.
     Unfinished,
 }
 
@@ -71,7 +72,7 @@ impl Prepared {
             options: if tcp { options_of(&parsed, frame) } else { SegmentOptions::NONE },
             sum: match verify {
                 true if parsed.is_ipv4() => verify_sums(&parsed, frame, vouch),
-                false if vouch == Vouch::Local && tcp => unverified(&parsed, frame),
+                false if vouch == Vouch::Local => unverified(&parsed, frame),
                 _ => Sum::Good,
             },
             parsed,
@@ -134,6 +135,7 @@ fn verify_sums(p: &Parsed, frame: &[u8], vouch: Vouch) -> Sum {
     let packet = frame.get(p.l3 as usize..).unwrap_or(&[]);
     let tcp = p.class == Class::Tcp && !p.truncated;
     match checksum::verify(packet, p.ihl, p.ip_len, tcp) {
+        (true, true) if vouch == Vouch::Local && !tcp => unverified(p, frame),
         (true, true) => Sum::Good,
         (false, _) => Sum::BadIp,
         (true, false) if vouch == Vouch::Local && checksum::tcp_unfinished(packet, p.ihl, p.ip_len) => {
@@ -147,7 +149,12 @@ fn verify_sums(p: &Parsed, frame: &[u8], vouch: Vouch) -> Sum {
 #[inline(never)]
 fn unverified(p: &Parsed, frame: &[u8]) -> Sum {
     let packet = frame.get(p.l3 as usize..).unwrap_or(&[]);
-    if checksum::tcp_unfinished(packet, p.ihl, p.ip_len) { Sum::Unfinished } else { Sum::Good }
+    let unfinished = match p.class {
+        Class::Tcp => checksum::tcp_unfinished(packet, p.ihl, p.ip_len),
+        Class::OtherIpv4 => udp::is_unfinished(packet),
+        _ => false,
+    };
+    if unfinished { Sum::Unfinished } else { Sum::Good }
 }
 
 /// What the device found, if it did look.

@@ -10,6 +10,7 @@ pub mod rss;
 #[allow(unsafe_code)]
 mod simd;
 pub mod tcp;
+pub mod udp;
 
 pub use parse::{Class, Parsed, Reason, parse};
 

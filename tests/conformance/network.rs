@@ -169,6 +169,17 @@ fn x5_unfinished_checksums_are_seen_also_unverified() {
     unfinished[50..52].copy_from_slice(&internet_sum(&pseudo).map(|byte| !byte));
     let mut wrong = right.clone();
     wrong[50] ^= 1;
+    // UDP's as well; behind a TCP checksum that is cut off, there is nothing to complete.
+    let mut datagram = udp().bytes;
+    let len = datagram.len() as u16 - 34;
+    let pseudo = [&datagram[26..34], &[0, 17], &len.to_be_bytes()].concat();
+    datagram[38..40].copy_from_slice(&len.to_be_bytes());
+    datagram[40..42].copy_from_slice(&internet_sum(&pseudo).map(|byte| !byte));
+    for verify in [true, false] {
+        assert_eq!(sum_of(&datagram, verify, Vouch::Local), Sum::Unfinished);
+        assert_eq!(sum_of(&datagram, verify, Vouch::Unknown), Sum::Good);
+        assert_eq!(sum_of(&udp().bytes, verify, Vouch::Local), Sum::Good);
+    }
     for (vouch, verify, of_unfinished, of_wrong) in [
         (Vouch::Local, true, Sum::Unfinished, Sum::BadTcp),
         (Vouch::Local, false, Sum::Unfinished, Sum::Good),
