@@ -15,6 +15,8 @@ command_from python3 python3
 command_from tcpdump tcpdump
 command_from ip iproute2
 command_from ethtool ethtool
+# Without it, IPv6 chatter of the kernel is counted among a test's packets.
+command_from sysctl procps
 command_from ping iputils-ping
 command_from curl curl
 command_from nginx nginx-light
