@@ -11,6 +11,7 @@ const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;
 
 /// `ethtool.h`.
+const ETHTOOL_GLINK: u32 = 0x0a;
 const ETHTOOL_GTXCSUM: u32 = 0x16;
 const ETHTOOL_GTSO: u32 = 0x1e;
 const ETHTOOL_GGSO: u32 = 0x23;
@@ -142,9 +143,12 @@ impl Interface {
         self.flags() & libc::IFF_UP != 0
     }
 
-    /// Whether there is somebody at the other end.
+    /// Whether there is somebody at the other end. The kernel sets IFF_RUNNING up to a second after the carrier is there, so
+    /// the driver is asked first.
     pub fn has_link(&self) -> bool {
-        self.flags() & (libc::IFF_UP | libc::IFF_RUNNING) == libc::IFF_UP | libc::IFF_RUNNING
+        let flags = self.flags();
+        let carrier = || self.ethtool(ETHTOOL_GLINK, 0).map_or(flags & libc::IFF_RUNNING != 0, |v| v != 0);
+        flags & libc::IFF_UP != 0 && carrier()
     }
 
     fn ethtool(&self, cmd: u32, data: u32) -> io::Result<u32> {
