@@ -79,8 +79,8 @@ fn a_capture_without_end_goes_through_a_ring() {
         let [rx, forwarded, dropped, flows, reads] = ran.first[..] else { panic!("five numbers") };
         assert!(rx > 100_000 && flows > 100 && reads > 100, "{:?}", ran.first);
         assert_eq!(forwarded + dropped, rx);
-        // What the ring was given it gave back, but for what it held at the end. The driver's counters are plain additions: a
-        // few may be missing on either side.
+        // What the ring was given it gave back, but for what it held at the end. On a busy machine the driver's own counters
+        // were seen to differ by some tens the other way, too; why is not known. Ours add up exactly (above).
         let ring = &ran.ports[1];
         assert!(ring[1].abs_diff(ring[0]) <= 4096, "{ring:?}");
         assert!(ring[0] > 100_000, "{ring:?}");
