@@ -1,12 +1,14 @@
 /*
  * The program in the middle of the live tests.
  *
- *   box -f CONF [-d PORT] [-e OLD=NEW] [-r PORT] [-t SECONDS [-a]] [-n]
+ *   box -f CONF [-d PORT] [-e OLD=NEW] [-r PORT] [-p PORT=PAGE] [-s PORT] [-t SECONDS [-a]] [-n]
  *
  * -d drops what goes to a port; -e replaces the first OLD in what a server sends by NEW, whatever their lengths, and moves
- * the sequence numbers behind it; -r resets connections to a port when their server sends data; -t destroys all contexts
- * after so long, -a makes them anew then and says "again"; -n also tells when and how often NEW_DATA came. Says "ready" when
- * packets are received, and at the end, which SIGINT or that of a capture brings:
+ * the sequence numbers behind it; -r resets connections to a port when their server sends data; -p answers requests to a
+ * port with PAGE in the server's place, which never gets them; -s sends what carries data to or from a port itself, by
+ * mtcp_sendpkt(), and drops the packets it came in; -t destroys all contexts after so long, -a makes them anew then and says
+ * "again"; -n also tells when and how often NEW_DATA came. Says "ready" when packets are received, and at the end, which
+ * SIGINT or that of a capture brings:
  *
  *   flow CORE CLIENT SERVER starts=N ends=N states=BOTH.BOTH... bytes=FROM_CLIENT,FROM_SERVER hash=CLIENT,SERVER
  *        [news=N,N times=START,LAST_NEWS,END]
@@ -42,9 +44,9 @@ struct flow {
 
 static struct flow *flows[CORES];
 static mctx_t cores[CORES];
-static int drop_port, reset_port;
+static int drop_port, reset_port, page_port, send_port;
 static bool again, news;
-static char *old_text, *new_text;
+static char *old_text, *new_text, *page;
 
 static void die(const char *what)
 {
@@ -115,6 +117,34 @@ static void set(mctx_t m, int s, int side, int at, void *data, int len, int opti
 		die("mtcp_setlastpkt");
 }
 
+static void drop(mctx_t m, int s, int side)
+{
+	if (mtcp_setlastpkt(m, s, side, 0, NULL, 0, MOS_DROP) < 0)
+		die("MOS_DROP");
+}
+
+/* The page, to who asked for it: the request's headers turned round. */
+static void answer(mctx_t m, int s, const struct pkt_info *request)
+{
+	struct pkt_info p = *request;
+	struct iphdr ip = *request->iph;
+	struct tcphdr tcp = *request->tcph;
+
+	ip.saddr = request->iph->daddr;
+	ip.daddr = request->iph->saddr;
+	tcp.source = request->tcph->dest;
+	tcp.dest = request->tcph->source;
+	p.ethh = NULL; /* as the flow's */
+	p.iph = &ip;
+	p.tcph = &tcp;
+	p.seq = request->ack_seq;
+	p.ack_seq = request->seq + request->payloadlen;
+	p.payload = (uint8_t *)page;
+	p.payloadlen = strlen(page);
+	if (mtcp_sendpkt(m, s, &p) < 0)
+		die("mtcp_sendpkt");
+}
+
 /* On the sender's hook: what the receiver is to see. */
 static void on_packet(mctx_t m, int s, int side, uint64_t events, filter_arg_t *arg)
 {
@@ -126,14 +156,26 @@ static void on_packet(mctx_t m, int s, int side, uint64_t events, filter_arg_t *
 
 	if (mtcp_getlastpkt(m, s, side, &p) < 0)
 		die("mtcp_getlastpkt");
-	if (drop_port && ntohs(p.tcph->dest) == drop_port && mtcp_setlastpkt(m, s, side, 0, NULL, 0, MOS_DROP) < 0)
-		die("MOS_DROP");
+	if (drop_port && ntohs(p.tcph->dest) == drop_port)
+		drop(m, s, side);
 	if (!f)
 		return;
+	if (page_port && p.payloadlen && ntohs(p.tcph->dest) == page_port) {
+		answer(m, s, &p);
+		drop(m, s, side);
+		return;
+	}
+	if (send_port && p.payloadlen && ntohs(f->addr[1].sin_port) == send_port) {
+		if (mtcp_sendpkt(m, s, &p) < 0)
+			die("mtcp_sendpkt");
+		drop(m, s, side);
+		return;
+	}
 	if (reset_port && side == MOS_SIDE_SVR && p.payloadlen && ntohs(f->addr[1].sin_port) == reset_port && !f->reset) {
 		f->reset = true;
-		if (mtcp_reset_conn(m, s) < 0 || mtcp_setlastpkt(m, s, side, 0, NULL, 0, MOS_DROP) < 0)
+		if (mtcp_reset_conn(m, s) < 0)
 			die("reset");
+		drop(m, s, side);
 		return;
 	}
 	if (!old_text)
@@ -215,11 +257,18 @@ int main(int argc, char **argv)
 	const char *file = NULL;
 	int option, i, seconds = 0;
 
-	while ((option = getopt(argc, argv, "f:d:e:r:t:an")) != -1) {
+	while ((option = getopt(argc, argv, "f:d:e:r:p:s:t:an")) != -1) {
 		switch (option) {
 		case 'f': file = optarg; break;
 		case 'd': drop_port = atoi(optarg); break;
 		case 'r': reset_port = atoi(optarg); break;
+		case 's': send_port = atoi(optarg); break;
+		case 'p':
+			page_port = atoi(optarg);
+			if (!(page = strchr(optarg, '=')))
+				exit(2);
+			page++;
+			break;
 		case 'a': again = true; break;
 		case 'n': news = true; break;
 		case 't': seconds = atoi(optarg); break;

@@ -52,6 +52,63 @@ fn a_reset_ends_both_ends() {
     }
 }
 
+/// A request is answered by the box, in the name of a server that never gets it.
+#[test]
+fn a_page_is_sent_in_the_servers_place() {
+    for kind in KINDS {
+        let Some(net) = Net::inline("mtcp_sendpkt", false) else { return };
+        let dir = fresh("page");
+        let _nginx = net.nginx("server", &dir);
+        let page = "HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nNot here.\n";
+        let option = format!("81={page}");
+        let running = start(&net, "page", &kind.conf(&["b0", "b1"], true, 1, ""), &["-p", &option]);
+        let capture = dir.join("c0.pcap");
+        let dump = listen(&net, "client", "c0", &capture);
+        let got = net.run("client", "curl", &["-s", "-m", "5", "-i", "http://10.77.0.2:81/nginx.conf"]);
+        assert_eq!(got, page, "{kind:?}");
+        net.run("client", "curl", &["-sf", "-m", "5", "-o", "/dev/null", "http://10.77.0.2:80/nginx.conf"]);
+        dump.signal(libc::SIGINT);
+        dump.finish(Duration::from_secs(5));
+        let report = running.stop();
+        report.check();
+        assert_eq!((report.sum("sent_packets"), report.sum("sent_lost")), (1, 0), "{report:#?}");
+        assert!(checked(&capture) >= 12);
+        let from_81 = "tcp src port 81 and tcp[((tcp[12] & 0xf0) >> 2):4] = 0x48545450";
+        let out = Command::new("tcpdump")
+            .args(["-nner"])
+            .arg(&capture)
+            .arg(from_81)
+            .output()
+            .expect("tcpdump runs");
+        let seen = String::from_utf8_lossy(&out.stdout);
+        assert_eq!(seen.lines().count(), 1, "{seen}");
+        assert!(seen.contains("Flags [P.]"), "the request's flags: {seen}");
+    }
+}
+
+/// A download of which every byte arrives in packets of the box's own.
+#[test]
+fn what_carries_data_is_sent_anew() {
+    for kind in KINDS {
+        let Some(net) = Net::inline("mtcp_sendpkt for all data", false) else { return };
+        let dir = fresh("anew");
+        let _nginx = net.nginx("server", &dir);
+        let body: Vec<u8> = (0..1_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        fs::write(dir.join("body"), &body).expect("write the body");
+        let running = start(&net, "anew", &kind.conf(&["b0", "b1"], true, 1, ""), &["-s", "81"]);
+        let to = dir.join("got");
+        let args = ["-sf", "-m", "20", "-o", to.to_str().expect("UTF-8"), "http://10.77.0.2:81/body"];
+        net.run("client", "curl", &args);
+        assert!(fs::read(&to).expect("what curl wrote") == body, "{kind:?}: other bytes arrived");
+        let report = running.stop();
+        report.check();
+        // At 1,448 bytes a packet at most; each was dropped and sent.
+        assert!(report.sum("sent_packets") >= 1_000_000 / 1448, "{report:#?}");
+        assert_eq!(report.sum("sent_packets"), report.sum("drop_callback"), "{report:#?}");
+        assert_eq!(report.sum("sent_lost"), 0, "{report:#?}");
+    }
+}
+
 const PAGE: &str = "HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nThe word is BEFORE, and text follows it.\n";
 
 /// A server that sends the page in one segment and more behind it in others, without saying how much.
@@ -74,13 +131,7 @@ fn edited(kind: Kind, new: &str) {
     let running = start(&net, "edit", &kind.conf(&["b0", "b1"], true, 1, ""), &["-e", &edit]);
     let seen = [("client", "c0"), ("server", "s0")].map(|(space, device)| {
         let file = dir.join(format!("{device}.pcap"));
-        let mut command = net.command(space, "tcpdump");
-        command.args(["-i", device, "--immediate-mode", "-U", "-w"]).arg(&file).arg("tcp");
-        command.stderr(std::process::Stdio::null());
-        let dump = Process::start(command);
-        eventually(Duration::from_secs(5), "tcpdump listens", || {
-            fs::metadata(&file).is_ok_and(|m| m.len() >= 24)
-        });
+        let dump = listen(&net, space, device, &file);
         (file, dump)
     });
     let got = net.run("client", "curl", &["-sf", "-m", "10", "http://10.77.0.2:8080/"]);
@@ -104,6 +155,16 @@ fn edited(kind: Kind, new: &str) {
         let packets = checked(&file);
         assert!(packets >= 8, "{packets} packets in {}", file.display());
     }
+}
+
+/// tcpdump, writing what passes an interface to a file.
+fn listen(net: &Net, space: &str, device: &str, file: &Path) -> Process {
+    let mut command = net.command(space, "tcpdump");
+    command.args(["-i", device, "--immediate-mode", "-U", "-w"]).arg(file).arg("tcp");
+    command.stderr(std::process::Stdio::null());
+    let dump = Process::start(command);
+    eventually(Duration::from_secs(5), "tcpdump listens", || fs::metadata(file).is_ok_and(|m| m.len() >= 24));
+    dump
 }
 
 /// How many packets a capture has; all their checksums are right, says tcpdump.
