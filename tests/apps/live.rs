@@ -203,12 +203,18 @@ fn a_router_accounts_for_every_packet() {
     net.ip("server", &["route", "add", "default", "via", "203.0.113.2"]);
     let conf = dir.join("router.conf");
     fs::write(&conf, nat_conf(3)).expect("write router.conf");
+    let bytes: Vec<u8> = (0..5_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(dir.join("blob"), &bytes).expect("write the blob");
     let _nginx = net.nginx("server", &dir);
     let args = ["-n", "-f", conf.to_str().expect("UTF-8")];
     let app = App::start(&net, midstat(), &args, &dir.join("said"), || ping(&net, "client", "192.168.0.1"));
     assert!(ping(&net, "client", "203.0.113.1") && ping(&net, "server", "192.168.0.11"));
     assert!(!ping(&net, "client", "203.0.113.77"), "nobody there answers ARP");
     net.run("client", "curl", &["-sf", "-m", "10", "-o", "/dev/null", "http://203.0.113.1/nginx.conf"]);
+    let got = dir.join("got");
+    let to = got.to_str().expect("UTF-8");
+    net.run("client", "curl", &["-sf", "-m", "60", "-o", to, "http://203.0.113.1/blob"]);
+    assert!(fs::read(&got).expect("the file") == bytes, "what came is what was sent");
     // Fragments pass too.
     net.run("client", "ping", &["-c", "1", "-W", "2", "-s", "4000", "203.0.113.1"]);
     std::thread::sleep(Duration::from_secs(3));
@@ -220,6 +226,7 @@ fn a_router_accounts_for_every_packet() {
     let received = one("Traffic", "packets received");
     assert_eq!(sum("Packets received, by kind"), received, "{lines:#?}");
     let forwarded = one("Traffic", "packets forwarded");
+    assert!(forwarded > 5_000_000 / 1448, "{lines:#?}");
     assert_eq!(forwarded + sum("Packets not forwarded, by reason"), received, "{lines:#?}");
     let why = |name: &str| one("Packets not forwarded, by reason", name);
     assert_eq!(

@@ -228,15 +228,39 @@ fn unfinished_checksums_are_completed() {
         &["-sf", "-m", "30", "-o", got.to_str().expect("UTF-8"), "http://10.77.0.2/blob"],
     );
     assert_eq!(sha256(&got), sha256(&dir.join("blob")));
+    let _echo = net.start("server", "python3", &["-c", UDP_ECHO]);
+    eventually(Duration::from_secs(5), "the server listens for datagrams", || {
+        net.run("server", "cat", &["/proc/net/udp"]).contains(":1B58 ")
+    });
+    net.run("client", "python3", &["-c", UDP_ASK]);
     let report = running.stop();
     report.check();
     assert_eq!(report.sum("in_malformed_tcp_checksum"), 0, "{report:#?}");
-    // The client's stack counts wrong checksums.
-    let snmp = net.run("client", "cat", &["/proc/net/snmp"]);
-    let tcp: Vec<&str> = snmp.lines().filter(|l| l.starts_with("Tcp:")).collect();
-    let at = tcp[0].split(' ').position(|w| w == "InCsumErrors").expect("a column");
-    assert_eq!(tcp[1].split(' ').nth(at), Some("0"));
+    // Both stacks count wrong checksums.
+    for (space, protocol) in [("client", "Tcp:"), ("server", "Tcp:"), ("client", "Udp:"), ("server", "Udp:")]
+    {
+        let snmp = net.run(space, "cat", &["/proc/net/snmp"]);
+        let lines: Vec<&str> = snmp.lines().filter(|l| l.starts_with(protocol)).collect();
+        let at = lines[0].split(' ').position(|w| w == "InCsumErrors").expect("a column");
+        assert_eq!(lines[1].split(' ').nth(at), Some("0"), "{space}, {protocol}");
+    }
 }
+
+/// Sends datagrams back.
+const UDP_ECHO: &str = "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 7000))
+while True:
+    s.sendto(*s.recvfrom(65536))
+";
+
+/// Sends datagrams of all lengths, odd and even, and waits for each to come back.
+const UDP_ASK: &str = "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); s.connect(('10.77.0.2', 7000))
+for n in list(range(40)) + [999, 1000, 1471, 1472]:
+    sent = bytes(i * 7 & 255 for i in range(n)); s.send(sent); assert s.recv(65536) == sent, n
+";
 
 /// Two programs tap the same bridge, one with one core, one with two: each flow is seen the same.
 #[test]
