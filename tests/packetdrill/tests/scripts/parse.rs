@@ -40,9 +40,10 @@ pub enum Opt {
     Sack(Vec<(u32, u32)>),
 }
 
-/// `icmp unreachable CODE [mtu N] [SEQ:END(LEN)]`: an error about a segment of ours.
+/// `[SEQ:END(LEN)] icmp TYPE [CODE] [mtu N]`: an error about a segment of ours; about the SYN unless it says.
 #[derive(Debug)]
 pub struct Icmp {
+    pub kind: u8,
     pub code: u8,
     pub mtu: u16,
     pub seq: u32,
@@ -79,8 +80,8 @@ fn step(line: usize, text: &str) -> Result<Step> {
     };
     let rest = rest.trim();
     let what = if let Some(packet) = rest.strip_prefix('<') {
-        match packet.trim().strip_prefix("icmp unreachable ") {
-            Some(rest) => What::Icmp(icmp(rest)?),
+        match packet.split_once("icmp ") {
+            Some((about, error)) => What::Icmp(icmp(about.trim(), error)?),
             None => What::Inject(self::packet(packet)?),
         }
     } else if let Some(packet) = rest.strip_prefix('>') {
@@ -124,6 +125,8 @@ fn packet(text: &str) -> Result<Packet> {
             'P' => 8,
             '.' => 16,
             'U' => 32,
+            // None at all.
+            '-' => 0,
             _ => return Err(format!("{flag}: flag?")),
         };
     }
@@ -163,24 +166,53 @@ fn options(text: &str) -> Result<Vec<Opt>> {
     Ok(list)
 }
 
-fn icmp(text: &str) -> Result<Icmp> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let (name, mtu, about) = match words[..] {
-        [name, about] => (name, 0, about),
-        [name, "mtu", mtu, about] => (name, number(mtu)?, about),
-        _ => return Err("icmp unreachable CODE [mtu N] [SEQ:END(LEN)]".into()),
+fn icmp(about: &str, error: &str) -> Result<Icmp> {
+    let seq = match about {
+        "" => 0,
+        _ => range(about.strip_prefix('[').and_then(|a| a.strip_suffix(']')).ok_or("[SEQ:END(LEN)]?")?)?.0,
     };
-    let code = match name {
-        "net_unreachable" => 0,
-        "host_unreachable" => 1,
-        "protocol_unreachable" => 2,
-        "port_unreachable" => 3,
-        "frag_needed" => 4,
-        _ => return Err(format!("{name}: code?")),
+    let words: Vec<&str> = error.split_whitespace().collect();
+    let (words, mtu) = match words[..] {
+        [ref words @ .., "mtu", mtu] => (words, number(mtu)?),
+        _ => (&words[..], 0),
     };
-    let about = about.strip_prefix('[').and_then(|a| a.strip_suffix(']')).ok_or("[SEQ:END(LEN)]?")?;
-    Ok(Icmp { code, mtu, seq: range(about)?.0 })
+    let (kind, codes): (u8, &[&str]) = match words.first() {
+        Some(&"unreachable") => (3, &UNREACHABLE),
+        Some(&"source_quench") => (4, &[]),
+        Some(&"redirect") => (5, &[]),
+        Some(&"time_exceeded") => (11, &["ttl_exceeded_in_transit", "frag_reass_exceeded"]),
+        Some(&"parameter_problem") => (12, &[]),
+        other => return Err(format!("{other:?}: ICMP type?")),
+    };
+    let code = match words.get(1) {
+        None => 0,
+        Some(name) => match name.strip_prefix("code_") {
+            Some(code) => number(code)?,
+            None => codes.iter().position(|c| c == name).ok_or(format!("{name}: code?"))? as u8,
+        },
+    };
+    Ok(Icmp { kind, code, mtu, seq })
 }
+
+/// Codes of "destination unreachable", in order.
+const UNREACHABLE: [&str; 16] = [
+    "net_unreachable",
+    "host_unreachable",
+    "protocol_unreachable",
+    "port_unreachable",
+    "frag_needed",
+    "source_route_failed",
+    "net_unknown",
+    "host_unknown",
+    "source_host_isolated",
+    "net_prohibited",
+    "host_prohibited",
+    "net_unreachable_for_tos",
+    "host_unreachable_for_tos",
+    "packet_filtered",
+    "precedence_violation",
+    "precedence_cutoff",
+];
 
 fn call(text: &str) -> Result<What> {
     let (name, rest) = text.split_once('(').ok_or("a packet or a call?")?;
@@ -191,7 +223,9 @@ fn call(text: &str) -> Result<What> {
         Arg::Number(result) => result,
         _ => return Err("a result?".into()),
     };
-    let errno = rest[chars.at..].split_whitespace().next().map(str::to_string);
+    // What follows in parentheses explains.
+    let errno = rest[chars.at..].split_whitespace().next().filter(|word| !word.starts_with('('));
+    let errno = errno.map(str::to_string);
     Ok(What::Call { name: name.trim().into(), args, result, errno })
 }
 
@@ -296,7 +330,8 @@ fn symbol(word: &str) -> Result<i64> {
     }
     match word.strip_prefix("0x") {
         Some(hex) => i64::from_str_radix(hex, 16).map_err(|_| format!("'{word}'?")),
-        None => number(word),
+        // An error is a number, too: what SO_ERROR gives.
+        None => errno(word).map(i64::from).or_else(|_| number(word)),
     }
 }
 
@@ -306,7 +341,7 @@ pub fn errno(name: &str) -> Result<i32> {
         ($($name:ident)*) => { match name { $(stringify!($name) => return Ok(libc::$name),)* _ => {} } };
     }
     named! {
-        EAGAIN EALREADY EBADF ECONNABORTED ECONNREFUSED ECONNRESET EEXIST EHOSTUNREACH EINPROGRESS EINVAL EISCONN ENETUNREACH
+        EAGAIN EWOULDBLOCK EALREADY EBADF ECONNABORTED ECONNREFUSED ECONNRESET EEXIST EHOSTUNREACH EINPROGRESS EINVAL EISCONN ENETUNREACH
         ENOENT ENOTCONN ENOTSOCK EPIPE ETIMEDOUT EADDRINUSE EAFNOSUPPORT EPROTONOSUPPORT ESOCKTNOSUPPORT EOPNOTSUPP
         ENOPROTOOPT EFAULT ENOTTY ESPIPE
     }

@@ -27,12 +27,19 @@ struct Table(Interface);
 unsafe impl Send for Table {}
 
 /// The connection that packets of the script are of.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Wire {
     local_port: u16,
     remote_port: u16,
     /// What is added to a script's number of our direction to have the one on the wire.
     shift: Option<u32>,
+}
+
+impl Wire {
+    /// That of a connection from the `made`th remote port, of which nothing was sent yet.
+    fn fresh(made: u16) -> Self {
+        Wire { local_port: PORT, remote_port: FIRST_REMOTE_PORT + made, shift: None }
+    }
 }
 
 struct Run {
@@ -41,8 +48,8 @@ struct Run {
     /// When the last step was, from the origin.
     last: i64,
     wire: Wire,
+    /// A socket has begun to listen: the next SYN is of a new connection.
     listens: bool,
-    connects: bool,
     /// Descriptors, by the script's number.
     fds: BTreeMap<i64, c_int>,
     /// Timestamps we sent, by the script's value.
@@ -81,9 +88,8 @@ pub fn run(script: &[Step], flags: &str) -> Result<()> {
         table,
         origin: 0,
         last: 0,
-        wire: Wire::default(),
+        wire: Wire::fresh(0),
         listens: false,
-        connects: false,
         fds: BTreeMap::new(),
         stamps: BTreeMap::new(),
         blocked: None,
@@ -162,7 +168,7 @@ impl Run {
             }
             What::Icmp(icmp) => {
                 self.wait(at)?;
-                self.unreachable(icmp)?;
+                self.icmp(icmp)?;
             }
             What::Call { name, args, result, errno } => {
                 self.wait(at)?;
@@ -315,7 +321,6 @@ impl Run {
             return Ok(());
         }
         match (name, args) {
-            ("connect", _) => self.connects = true,
             ("listen", _) => self.listens = true,
             ("close", [Arg::Number(fd), ..]) => {
                 self.fds.remove(fd);
@@ -353,10 +358,11 @@ impl Run {
     // ---- Packets ------------------------------------------------------------------------------------------------
 
     fn inject(&mut self, packet: &Packet) -> Result<()> {
-        if packet.flags & (SYN | ACK) == SYN && self.listens && !self.connects {
-            // A new connection to the listener.
-            self.wire = Wire { local_port: PORT, remote_port: FIRST_REMOTE_PORT + self.made, shift: None };
+        if packet.flags & (SYN | ACK) == SYN && self.listens {
+            // A new connection to the listener. Further SYNs are of the same one.
+            self.wire = Wire::fresh(self.made);
             self.made += 1;
+            self.listens = false;
             self.stamps.clear();
         }
         let shift = self.wire.shift.unwrap_or(0);
@@ -394,9 +400,9 @@ impl Run {
         self.send(6, &tcp)
     }
 
-    fn unreachable(&mut self, icmp: &Icmp) -> Result<()> {
+    fn icmp(&mut self, icmp: &Icmp) -> Result<()> {
         let about = icmp.seq.wrapping_add(self.wire.shift.unwrap_or(0));
-        let mut message = vec![3, icmp.code, 0, 0, 0, 0];
+        let mut message = vec![icmp.kind, icmp.code, 0, 0, 0, 0];
         message.extend(icmp.mtu.to_be_bytes());
         message.extend(ip(6, LOCAL, REMOTE, 1500 - 20));
         message.extend(self.wire.local_port.to_be_bytes());
