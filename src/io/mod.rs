@@ -17,6 +17,7 @@ pub mod output;
 #[allow(unsafe_code)]
 pub mod pcap;
 pub mod progress;
+pub mod queue;
 pub mod replay;
 #[allow(unsafe_code)]
 pub mod resteer;

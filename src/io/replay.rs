@@ -406,6 +406,19 @@ impl Replay {
         None
     }
 
+    /// How far in time the next repetition would begin behind the first packet's tick: whole ticks.
+    pub fn span_ns(&self) -> u64 {
+        self.tick_last.saturating_add(1).saturating_sub(self.base.unwrap_or(0))
+    }
+
+    /// Records that were no packets, and the messages about them.
+    pub fn skipped(&self) -> (u64, Vec<String>) {
+        let mut messages: Vec<String> =
+            self.readers.iter().filter_map(CaptureReader::warning).map(str::to_owned).collect();
+        messages.extend(self.warning.clone());
+        (self.readers.iter().map(|r| r.skipped().total()).sum(), messages)
+    }
+
     /// Starts the files once more, as many whole ticks later as the input so far took: each pass is cut alike.
     fn again(&mut self) {
         let empty = self.packets == self.packets_at_rewind;
@@ -416,7 +429,7 @@ impl Replay {
         self.loops_left -= 1;
         self.loops_done += 1;
         self.packets_at_rewind = self.packets;
-        let offset = self.tick_last.saturating_add(1).saturating_sub(self.base.unwrap_or(0));
+        let offset = self.span_ns();
         for reader in &mut self.readers {
             if let Err(error) = reader.rewind() {
                 self.warning = Some(format!("the replay ends before its next repetition: {error}"));
@@ -449,6 +462,7 @@ impl Replay {
 #[cfg(test)]
 mod tests {
     use super::super::capture::tests::{Bytes, Temp};
+    use super::super::queue::Queue;
     use super::*;
     use proptest::prelude::*;
 
@@ -534,6 +548,37 @@ mod tests {
         Replay::new(readers, ReplayOptions { tick_ms, burst, loops, preload }).unwrap()
     }
 
+    /// As [`run`], of packets picked out in advance.
+    fn run_queue(queue: &mut Queue) -> Iterations {
+        let mut out = Vec::new();
+        let (mut all, mut current) = (Iterations::new(), Vec::new());
+        loop {
+            let announced = queue.ahead();
+            let mut shown = Vec::new();
+            let fill = queue.fill(&mut out, |bytes, rx| shown.push((bytes.to_vec(), *rx)));
+            let Fill::Batch { now_ns, ends_iteration } = fill else {
+                assert_eq!((announced, out.len()), (Ahead::End, 0));
+                assert_eq!(queue.position().0, queue.position().1);
+                return all;
+            };
+            assert_eq!(announced, Ahead::At(now_ns));
+            assert!(!out.is_empty() && out.len() <= BATCH);
+            let frames: Vec<_> = out.iter().map(|f| (queue.frame_bytes(f).to_vec(), *f)).collect();
+            assert_eq!(shown, frames);
+            for (bytes, f) in frames {
+                assert_eq!(bytes.len(), f.cap_len as usize);
+                current.push((
+                    f.dev,
+                    f.ts_ns,
+                    u32::from_be_bytes(bytes[bytes.len() - 4..].try_into().unwrap()),
+                ));
+            }
+            if ends_iteration {
+                all.push((now_ns, std::mem::take(&mut current)));
+            }
+        }
+    }
+
     fn times(iterations: &Iterations) -> Vec<(u64, usize)> {
         iterations.iter().map(|(t, f)| (*t, f.len())).collect()
     }
@@ -548,6 +593,12 @@ mod tests {
             if ends_iteration {
                 waits.push((out.len(), replay.more_of_tick()));
             }
+        }
+        assert_eq!(waits, [(2, true), (1, false), (1, false)]);
+        let mut queue = Queue::pick(self::replay(&file, Preload::Whole, 1, 2, 1), |_| true, 1).unwrap();
+        waits.clear();
+        while let Fill::Batch { .. } = queue.fill(&mut out, |_, _| ()) {
+            waits.push((out.len(), queue.more_of_tick()));
         }
         assert_eq!(waits, [(2, true), (1, false), (1, false)]);
     }
@@ -719,7 +770,13 @@ mod tests {
                     .iter()
                     .map(|(t, f)| (*t, f.iter().copied().filter(|f| f.2 as u8 & 1 == core).collect()))
                     .collect();
-                prop_assert_eq!(got, part);
+                prop_assert_eq!(&got, &part);
+                // The same in advance: without the iterations that have none of the core's.
+                let once = replay(&files, preload, tick_ms, burst, 1);
+                let mut queue = Queue::pick(once, |f| f[f.len() - 1] & 1 == core, loops).unwrap();
+                let some: Iterations = part.into_iter().filter(|(_, frames)| !frames.is_empty()).collect();
+                prop_assert_eq!(run_queue(&mut queue), some);
+                prop_assert_eq!(queue.packets(), got.iter().map(|(_, f)| f.len() as u64).sum::<u64>());
             }
         }
     }

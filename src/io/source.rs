@@ -3,6 +3,7 @@
 use super::device::{DeviceCounters, PortInfo, Vouch};
 use super::live::Live;
 use super::output::Output;
+use super::queue::Queue;
 use super::replay::{Ahead, Fill, Replay, RxFrame};
 use super::stamped::Stamped;
 use std::collections::VecDeque;
@@ -53,6 +54,8 @@ enum Input {
     None,
     /// Capture files; the port of each reader.
     Replay(Box<Replay>, Option<Steer>, Vec<u8>),
+    /// One core's packets of capture files; the port of each reader.
+    Queue(Box<Queue>, Vec<u8>),
     /// Live devices.
     Live(Box<Live>),
     /// Live devices on their packets' clock.
@@ -90,6 +93,11 @@ impl Source {
         Source { input: Input::Replay(Box::new(replay), steer, devices), lent: None, ports }
     }
 
+    /// One core's packets of capture files, reader `n` being port `devices[n]`.
+    pub fn queue(queue: Queue, devices: Vec<u8>, ports: Vec<Port>) -> Self {
+        Source { input: Input::Queue(Box::new(queue), devices), lent: None, ports }
+    }
+
     /// Live devices; ports whose output is [`Output::Device`] send by them.
     pub fn live(live: Live, ports: Vec<Port>) -> Self {
         Source { input: Input::Live(Box::new(live)), lent: None, ports }
@@ -113,10 +121,11 @@ impl Source {
         }
     }
 
-    /// The replay, for its counters.
-    pub fn as_replay(&self) -> Option<&Replay> {
+    /// How far a replay is: bytes done and in total (0: not known), and packets passed.
+    pub fn position(&self) -> Option<((u64, u64), u64)> {
         match &self.input {
-            Input::Replay(replay, ..) => Some(replay),
+            Input::Replay(replay, ..) => Some((replay.position(), replay.packets())),
+            Input::Queue(queue, _) => Some((queue.position(), queue.packets())),
             _ => None,
         }
     }
@@ -145,11 +154,11 @@ impl Source {
 
     /// Records that were no packets, and the messages about them.
     pub fn skipped(&self) -> (u64, Vec<String>) {
-        let Input::Replay(replay, ..) = &self.input else { return (0, Vec::new()) };
-        let mut messages: Vec<String> =
-            replay.readers().iter().filter_map(|r| r.warning()).map(str::to_owned).collect();
-        messages.extend(replay.warning().map(str::to_owned));
-        (replay.readers().iter().map(|r| r.skipped().total()).sum(), messages)
+        match &self.input {
+            Input::Replay(replay, ..) => replay.skipped(),
+            Input::Queue(queue, _) => queue.skipped(),
+            _ => (0, Vec::new()),
+        }
     }
 
     /// Takes the live devices out: nothing is received any more, and what was to leave by them does not.
@@ -178,6 +187,7 @@ impl Source {
         match &mut self.input {
             Input::None | Input::Live(_) => Ahead::End,
             Input::Replay(replay, ..) => at(replay.next_iteration_at()),
+            Input::Queue(queue, _) => queue.ahead(),
             Input::Stamped(stamped) => stamped.ahead(),
             Input::Script(script) => at(script.waiting.front().map(|(ns, _)| *ns)),
         }
@@ -187,6 +197,7 @@ impl Source {
     pub fn more_waits(&mut self) -> bool {
         match &mut self.input {
             Input::Replay(replay, ..) => replay.more_of_tick(),
+            Input::Queue(queue, _) => queue.more_of_tick(),
             Input::Live(live) => live.more_waits(),
             Input::Stamped(stamped) => stamped.more_of_tick(),
             Input::None | Input::Script(_) => false,
@@ -235,6 +246,7 @@ impl Source {
             Input::None => Fill::End,
             Input::Replay(replay, None, _) => replay.fill_steered(out, |_| true, each),
             Input::Replay(replay, Some(steer), _) => replay.fill_steered(out, steer, each),
+            Input::Queue(queue, _) => queue.fill(out, each),
             Input::Live(live) => live.fill(out),
             Input::Stamped(stamped) => stamped.fill(out),
             Input::Script(script) => match script.waiting.pop_front() {
@@ -267,6 +279,7 @@ impl Source {
     pub fn frame(&self, rx: &RxFrame) -> &[u8] {
         match &self.input {
             Input::Replay(replay, ..) => replay.frame_bytes(rx),
+            Input::Queue(queue, _) => queue.frame_bytes(rx),
             Input::Live(live) => live.frame(rx),
             Input::Stamped(stamped) => stamped.frame(rx),
             Input::Script(script) => script.frames.get(rx.off).map_or(&[], |f| f.as_slice()),
@@ -278,7 +291,9 @@ impl Source {
     #[inline]
     pub fn port_of(&self, dev: u8) -> u8 {
         match &self.input {
-            Input::Replay(_, _, devices) => devices.get(dev as usize).copied().unwrap_or(dev),
+            Input::Replay(_, _, devices) | Input::Queue(_, devices) => {
+                devices.get(dev as usize).copied().unwrap_or(dev)
+            }
             _ => dev,
         }
     }

@@ -4,13 +4,14 @@
 use super::live_ports::{Found, LivePorts};
 use super::surroundings::Surroundings;
 use crate::config::{Config, ConfigError, IoKind, Mos, NetDev};
-use crate::io::capture::{CaptureReader, CaptureWriter};
+use crate::io::capture::{CaptureReader, CaptureWriter, Preload};
 use crate::io::device::{LivePort, PortInfo};
 #[cfg(feature = "dpdk")]
 use crate::io::dpdk;
 use crate::io::live::Live;
 use crate::io::output::{Output, SharedFile};
 use crate::io::pcap::PcapPort;
+use crate::io::queue::Queue;
 use crate::io::replay::{Replay, ReplayOptions};
 use crate::io::source::{Port, Source, Steer};
 use crate::io::stamped::Stamped;
@@ -184,13 +185,16 @@ impl Devices {
             readers.push(reader.lock().duplicate().map_err(|e| e.to_string())?);
         }
         let devices: Vec<u8> = self.inputs.iter().map(|(n, _)| *n as u8).collect();
+        let rss = self.rss;
+        let mine = move |frame: &[u8]| core_of(&rss, frame, cores) == rank;
+        if cores > 1 && self.options.preload == Preload::Whole {
+            let once = ReplayOptions { loops: 1, ..self.options };
+            let replay = Replay::new(readers, once).map_err(|e| e.to_string())?;
+            let queue = Queue::pick(replay, mine, self.options.loops).map_err(|e| e.to_string())?;
+            return Ok(Source::queue(queue, devices, ports));
+        }
         let replay = Replay::new(readers, self.options).map_err(|e| e.to_string())?;
-        let steer: Option<Steer> = if cores > 1 {
-            let rss = self.rss;
-            Some(Box::new(move |frame: &[u8]| core_of(&rss, frame, cores) == rank))
-        } else {
-            None
-        };
+        let steer: Option<Steer> = if cores > 1 { Some(Box::new(mine)) } else { None };
         Ok(Source::replay(replay, steer, devices, ports))
     }
 

@@ -47,8 +47,8 @@ pub(super) fn run(context: &Context, first: bool) {
             let st = m.state(t);
             *m.published.lock() = st.stats;
             stats.sample(st);
-            if let (Some(progress), Some(replay)) = (&mut progress, st.io.as_replay()) {
-                progress.update(replay.position(), replay.packets());
+            if let (Some(progress), Some((bytes, packets))) = (&mut progress, st.io.position()) {
+                progress.update(bytes, packets);
             }
             round
         });

@@ -7,13 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn replay(capture: &Path, mask: u64) -> Report {
+/// `preload`: each core's packets are picked out of the capture before the first is replayed.
+fn replay(capture: &Path, mask: u64, preload: bool) -> Report {
     let conf = format!(
         "mos {{\n\tforward = 0\n\tmax_concurrency = 10000\n\trmem_size = 1048576\n\trss = fair\n\tnetdev {{\n\t\t{} {mask:#x}\n\t}}\n}}\n",
         capture.display()
     );
     let mut command = Command::new(box_program());
     command.env("MOS_REPLAY_START", "join").env("MOS_LOG", "error");
+    command.env("MOS_REPLAY_PRELOAD", if preload { "1" } else { "0" });
     let report = launch_as(&mut command, &format!("replay{mask:x}"), &conf, &["-n"]).report();
     assert_eq!(report.code, Some(0), "{} on {mask:#x}: {report:#?}", capture.display());
     report
@@ -27,10 +29,10 @@ fn flows(report: &Report) -> Vec<(String, String)> {
 }
 
 fn same_on_all(capture: &Path) -> (usize, usize) {
-    let one = replay(capture, 1);
+    let one = replay(capture, 1, false);
     let mut cores = BTreeSet::new();
-    for mask in [0x3u64, 0x7, 0xff] {
-        let many = replay(capture, mask);
+    for (mask, preload) in [(0x3u64, false), (0x3, true), (0x7, true), (0xff, false), (0xff, true)] {
+        let many = replay(capture, mask, preload);
         assert_eq!(flows(&one), flows(&many), "{} on {mask:#x}", capture.display());
         for counter in [
             "rx_packets",
