@@ -62,9 +62,9 @@ fn load(name: &str, cores: u64, devices: &[&str], vdevs: &str) -> Ran {
 #[test]
 fn net_null_floods_two_cores() {
     let ran = load("net_null", 0x3, &["dpdk0", "dpdk1"], "--vdev=net_null0 --vdev=net_null1");
-    let [rx, forwarded, dropped, ..] = ran.first[..] else { panic!("five numbers") };
+    let [rx, forwarded, full, memory, consumed, ..] = ran.first[..] else { panic!("seven numbers") };
     assert!(rx > 100_000, "{rx} packets are no load");
-    assert_eq!(forwarded + dropped, rx);
+    assert_eq!(forwarded + full + memory + consumed, rx);
     // Between the last look and the end some more came.
     let received: u64 = ran.ports.iter().map(|p| p[0]).sum();
     assert!(received >= rx && received - rx < rx, "{received} received by the ports, {rx} by the cores");
@@ -76,9 +76,12 @@ fn a_capture_without_end_goes_through_a_ring() {
     let vdevs = format!("--vdev=net_pcap0,rx_pcap={},infinite_rx=1 --vdev=net_ring0", capture.display());
     for (name, cores) in [("net_ring, one core", 0x1), ("net_ring, two cores", 0x3)] {
         let ran = load(name, cores, &["dpdk0", "dpdk1"], &vdevs);
-        let [rx, forwarded, dropped, flows, reads] = ran.first[..] else { panic!("five numbers") };
+        let [rx, forwarded, full, memory, consumed, flows, reads] = ran.first[..] else {
+            panic!("seven numbers")
+        };
         assert!(rx > 100_000 && flows > 100 && reads > 100, "{:?}", ran.first);
-        assert_eq!(forwarded + dropped, rx);
+        // All that the ring and the pool are too small for on a busy machine; nothing is left without a reason.
+        assert_eq!(forwarded + full + memory + consumed, rx);
         // What the ring was given it gave back, but for what it held at the end. On a busy machine the driver's own counters
         // were seen to differ by some tens the other way, too; why is not known. Ours add up exactly (above).
         let ring = &ran.ports[1];

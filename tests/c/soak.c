@@ -51,7 +51,8 @@ run(int seconds, const char *what)
 {
 	struct mtcp_conf conf;
 	struct mos_stats s;
-	uint64_t rx = 0, forwarded = 0, dropped = 0, flows = 0;
+	uint64_t rx = 0, forwarded = 0, full = 0, memory = 0, consumed = 0, flows = 0;
+	uint64_t early[64] = { 0 };
 	mctx_t mctx[64] = { NULL };
 
 	CHECK(mtcp_getconf(&conf) == 0);
@@ -64,20 +65,27 @@ run(int seconds, const char *what)
 	}
 	for (int n = 0; n < seconds * 10; n++) {
 		usleep(100 * 1000);
-		for (int core = 0; core < conf.num_cores; core++)
+		for (int core = 0; core < conf.num_cores; core++) {
 			look(mctx[core], &s);
+			if (n == 0)
+				early[core] = s.consumed;
+		}
 	}
 	for (int core = 0; core < conf.num_cores; core++) {
 		look(mctx[core], &s);
 		rx += s.rx_packets;
 		forwarded += s.fwd_packets;
-		dropped += s.drop_tx_full;
+		full += s.drop_tx_full;
+		memory += s.drop_no_memory;
+		/* Of what is not IP, frames are consumed as long as nobody monitors: until the socket above was there. */
+		CHECK(s.consumed == early[core]);
+		consumed += s.consumed;
 		flows += s.flows_created;
 	}
 	for (int core = 0; core < conf.num_cores; core++)
 		CHECK(mtcp_destroy_context(mctx[core]) == 0);
-	printf("%s: rx %" PRIu64 " fwd %" PRIu64 " drop_tx %" PRIu64 " flows %" PRIu64 " reads %" PRIu64 "\n", what, rx,
-	       forwarded, dropped, flows, new_data);
+	printf("%s: rx %" PRIu64 " fwd %" PRIu64 " full %" PRIu64 " memory %" PRIu64 " consumed %" PRIu64 " flows %" PRIu64
+	       " reads %" PRIu64 "\n", what, rx, forwarded, full, memory, consumed, flows, new_data);
 	CHECK(rx > 0);
 }
 
