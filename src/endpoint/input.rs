@@ -92,7 +92,9 @@ impl Stack {
                 Found::Socket
             }
             (Some(_), _) => {
-                if !seg.has(flags::SYN) {
+                // RFC 9293 3.10.7.2: in LISTEN, any acknowledgment is bad, that of a SYN/ACK too. A SYN that cannot be taken
+                // is as good as lost.
+                if !seg.has(flags::SYN) || seg.has(flags::ACK) {
                     self.refuse(local, peer, seg, answers);
                 }
                 Found::Socket
