@@ -64,6 +64,21 @@ impl Random {
 /// See [`ForeignCalls`].
 pub type Call = fn(usize, usize, i32, i32, u64, usize);
 
+/// What a host's port is on.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// Bytes of the largest IP packet.
+    pub mtu: u16,
+    /// A neighbour whose hardware address need not be asked for.
+    pub neighbour: Option<(Ipv4Addr, [u8; 6])>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Link { mtu: 1500, neighbour: None }
+    }
+}
+
 /// One host: a context with one port, own address, and ARP.
 pub struct Node {
     context: Context,
@@ -73,6 +88,17 @@ pub struct Node {
 impl Node {
     /// Host `n`, with a configuration and settings of its connections; `callback` is what callbacks call.
     pub fn new(n: usize, mos: Mos, tcp: impl FnOnce(&mut tcb::Config), callback: Call) -> Self {
+        Node::on_link(Link::default(), n, mos, tcp, callback)
+    }
+
+    /// As [`new`](Self::new), on a certain link.
+    pub fn on_link(
+        link: Link,
+        n: usize,
+        mos: Mos,
+        tcp: impl FnOnce(&mut tcb::Config),
+        callback: Call,
+    ) -> Self {
         let config = Arc::new(Config { apps: Vec::new(), mos });
         let calls = ForeignCalls { callback, filter: |_, _, _, _, _, _| false };
         let out = Frames::default();
@@ -82,7 +108,8 @@ impl Node {
         let mut context = Context::detached(n, config, calls, Source::script(vec![port]));
         context.endpoint = Endpoint::new(settings, context.monitor.settings.max_ids);
         let own = Some(OwnAddr { addr: ip(n), prefix: 24, kernel: false });
-        let local = Local::new(vec![LocalPort { mac: [2, 0, 0, 0, 0, 1 + n as u8], own, mtu: Some(1500) }]);
+        let local =
+            Local::new(vec![LocalPort { mac: [2, 0, 0, 0, 0, 1 + n as u8], own, mtu: Some(link.mtu) }]);
         let route = |net: [u8; 4], prefix| Route {
             net: net.into(),
             prefix,
@@ -92,8 +119,12 @@ impl Node {
         };
         // Everything is on the link: a scripted peer may have any address.
         let routes = Routes::new([route([10, 0, 0, 0], 24), route([0; 4], 0)]);
-        context.monitor.cell.get_mut().host =
-            Host::new(Arc::new(local), Arc::new(routes), Arc::new(Neighbours::new([])), 7);
+        context.monitor.cell.get_mut().host = Host::new(
+            Arc::new(local),
+            Arc::new(routes),
+            Arc::new(Neighbours::new(link.neighbour.map(|(addr, mac)| (addr, 32, mac)))),
+            7,
+        );
         Node { context, out }
     }
 
@@ -144,7 +175,7 @@ impl Node {
         self.with(|e, m, t| {
             let due = [e.next_due_ms(t), m.next_deadline_ms(t)];
             // What has no deadline any more may stay in a wheel, years ahead.
-            due.into_iter().flatten().min().filter(|&ms| ms < 1_000_000_000).map(|ms| ms * 1000)
+            due.into_iter().flatten().min().filter(|&ms| ms < 100_000_000_000).map(|ms| ms * 1000)
         })
     }
 

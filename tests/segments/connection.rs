@@ -10,8 +10,8 @@ use mos::tcp::tcb::{
 use std::sync::Arc;
 
 /// Both ends begin just below the wrap, so that every script crosses it.
-const ISS: u32 = 0xffff_fff0;
-const IRS: u32 = 0xffff_f800;
+pub const ISS: u32 = 0xffff_fff0;
+pub const IRS: u32 = 0xffff_f800;
 
 #[derive(Default)]
 pub struct Connection {
@@ -27,11 +27,16 @@ pub struct Connection {
 }
 
 /// The byte at place `at` of a stream.
-fn pattern(at: usize) -> u8 {
+pub fn pattern(at: usize) -> u8 {
     (at ^ (at >> 8) ^ (at >> 16)) as u8
 }
 
-fn shifted_sack(options: &[u8], by: u32) -> Vec<u8> {
+/// Options with something added to SACK blocks, and to the two numbers of a timestamp.
+pub fn shifted_options(options: &[u8], blocks: u32, val: u32, ecr: u32) -> Vec<u8> {
+    let add = |to: &mut [u8], by: u32| {
+        let value = u32::from_be_bytes([to[0], to[1], to[2], to[3]]).wrapping_add(by);
+        to.copy_from_slice(&value.to_be_bytes());
+    };
     let mut options = options.to_vec();
     let mut at = 0;
     while at < options.len() {
@@ -44,10 +49,11 @@ fn shifted_sack(options: &[u8], by: u32) -> Vec<u8> {
             break;
         }
         if options[at] == 5 {
-            for edge in options[at + 2..at + len].chunks_exact_mut(4) {
-                let value = u32::from_be_bytes([edge[0], edge[1], edge[2], edge[3]]).wrapping_add(by);
-                edge.copy_from_slice(&value.to_be_bytes());
-            }
+            options[at + 2..at + len].chunks_exact_mut(4).for_each(|edge| add(edge, blocks));
+        }
+        if options[at] == 8 && len == 10 {
+            add(&mut options[at + 2..at + 6], val);
+            add(&mut options[at + 6..at + 10], ecr);
         }
         at += len;
     }
@@ -64,7 +70,7 @@ fn errno(refusal: Refusal) -> Ret {
     })
 }
 
-fn cause_name(cause: Cause) -> &'static str {
+pub fn cause_name(cause: Cause) -> &'static str {
     match cause {
         Cause::Refused => "ECONNREFUSED",
         Cause::Reset => "ECONNRESET",
@@ -75,7 +81,7 @@ fn cause_name(cause: Cause) -> &'static str {
     }
 }
 
-fn state_name(state: State) -> &'static str {
+pub fn state_name(state: State) -> &'static str {
     match state {
         State::Closed => "CLOSED",
         State::Listen => "LISTEN",
@@ -91,7 +97,55 @@ fn state_name(state: State) -> &'static str {
     }
 }
 
+/// What all connections have, and what a script's one has of its own.
+pub fn config_of(settings: &Settings) -> Result<(Config, Open), String> {
+    let mut config = Config {
+        timestamps: settings.timestamps,
+        sack: settings.sack,
+        window_scaling: settings.wscale,
+        congestion: if settings.newreno { Algorithm::NewReno } else { Algorithm::Cubic },
+        ..Config::default()
+    };
+    let mut open = Open::new(ISS);
+    open.ts_offset = 100;
+    for (name, value) in &settings.more {
+        let time = (value * SECOND as f64) as u64;
+        match name.as_str() {
+            "rto_min" => config.rto_min = time,
+            "rto_max" => config.rto_max = time,
+            "delayed_ack" => config.delayed_ack = time,
+            "time_wait" => config.time_wait = time,
+            "fin_wait_2" => config.fin_wait_2 = time,
+            "idle" => config.idle = time,
+            "keepalive_idle" => config.keepalive_idle = time,
+            "keepalive_interval" => config.keepalive_interval = time,
+            "keepalive_probes" => config.keepalive_probes = *value as u8,
+            "syn_retries" => config.syn_retries = *value as u8,
+            "syn_ack_retries" => config.syn_ack_retries = *value as u8,
+            "tail_probe" => config.tail_probe = *value != 0.0,
+            "data_retries" => config.data_retries = *value as u8,
+            "orphan_retries" => config.orphan_retries = *value as u8,
+            "challenge_acks" => config.challenge_acks = *value as u8,
+            "initial_window" => config.initial_window = *value as u32,
+            "recv_limit" => config.recv_limit = *value as u32,
+            "mss" => config.mss = *value as u16,
+            "mtu" => open.mtu = *value as u16,
+            "rcvbuf" => open.recv_limit = *value as u32,
+            "sndbuf" => open.send_limit = *value as u32,
+            "nodelay" => open.nodelay = *value != 0.0,
+            "keepalive" => open.keepalive = *value != 0.0,
+            _ => return Err(format!("config {name}?")),
+        }
+    }
+    Ok((config, open))
+}
+
 impl Connection {
+    pub fn new(settings: &Settings) -> Result<Self, String> {
+        let (config, open) = config_of(settings)?;
+        Ok(Connection { config: Arc::new(config), open: Some(open), ..Connection::default() })
+    }
+
     fn tcb(&mut self) -> &mut Tcb {
         self.tcb.as_mut().expect("there is no connection yet")
     }
@@ -122,50 +176,6 @@ impl Connection {
 }
 
 impl Driver for Connection {
-    fn configure(&mut self, settings: &Settings) -> Result<(), String> {
-        let mut config = Config {
-            timestamps: settings.timestamps,
-            sack: settings.sack,
-            window_scaling: settings.wscale,
-            congestion: if settings.newreno { Algorithm::NewReno } else { Algorithm::Cubic },
-            ..Config::default()
-        };
-        let mut open = Open::new(ISS);
-        open.ts_offset = 100;
-        for (name, value) in &settings.more {
-            let time = (value * SECOND as f64) as u64;
-            match name.as_str() {
-                "rto_min" => config.rto_min = time,
-                "rto_max" => config.rto_max = time,
-                "delayed_ack" => config.delayed_ack = time,
-                "time_wait" => config.time_wait = time,
-                "fin_wait_2" => config.fin_wait_2 = time,
-                "idle" => config.idle = time,
-                "keepalive_idle" => config.keepalive_idle = time,
-                "keepalive_interval" => config.keepalive_interval = time,
-                "keepalive_probes" => config.keepalive_probes = *value as u8,
-                "syn_retries" => config.syn_retries = *value as u8,
-                "syn_ack_retries" => config.syn_ack_retries = *value as u8,
-                "tail_probe" => config.tail_probe = *value != 0.0,
-                "data_retries" => config.data_retries = *value as u8,
-                "orphan_retries" => config.orphan_retries = *value as u8,
-                "challenge_acks" => config.challenge_acks = *value as u8,
-                "initial_window" => config.initial_window = *value as u32,
-                "recv_limit" => config.recv_limit = *value as u32,
-                "mss" => config.mss = *value as u16,
-                "mtu" => open.mtu = *value as u16,
-                "rcvbuf" => open.recv_limit = *value as u32,
-                "sndbuf" => open.send_limit = *value as u32,
-                "nodelay" => open.nodelay = *value != 0.0,
-                "keepalive" => open.keepalive = *value != 0.0,
-                _ => return Err(format!("config {name}?")),
-            }
-        }
-        self.config = Arc::new(config);
-        self.open = Some(open);
-        Ok(())
-    }
-
     fn listen(&mut self, _now: u64) {
         self.listening = true;
     }
@@ -178,7 +188,7 @@ impl Driver for Connection {
         // The first byte of a stream is number 1.
         let first = packet.seq.wrapping_add(u32::from(packet.flags & 2 != 0)).wrapping_sub(1);
         let payload: Vec<u8> = (0..packet.len).map(|i| pattern(first as usize + i)).collect();
-        let options = shifted_sack(&packet.options, ISS);
+        let options = shifted_options(&packet.options, ISS, 0, 0);
         let seg = Segment {
             seq: packet.seq.wrapping_add(IRS),
             ack: if packet.flags & 16 != 0 { packet.ack.wrapping_add(ISS) } else { 0 },
@@ -217,7 +227,7 @@ impl Driver for Connection {
                 ack: if t.flags & 16 != 0 { t.ack.wrapping_sub(IRS) } else { 0 },
                 flags: t.flags,
                 window: t.window,
-                options: shifted_sack(t.options, IRS.wrapping_neg()),
+                options: shifted_options(t.options, IRS.wrapping_neg(), 0, 0),
                 len: payload.len(),
             });
             true
@@ -273,12 +283,14 @@ impl Driver for Connection {
         }
     }
 
-    fn close(&mut self, now: u64) {
+    fn close(&mut self, now: u64) -> Result<(), String> {
         self.tcb().close(now);
+        Ok(())
     }
 
-    fn abort(&mut self, _now: u64) {
+    fn abort(&mut self, _now: u64) -> Result<(), String> {
         self.tcb().abort();
+        Ok(())
     }
 
     fn set(&mut self, _now: u64, name: &str, value: u32) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! What a script needs of what it tests: a connection, or later a whole stack on an in-memory device.
+//! What a script needs of what it tests: a bare connection, or a whole stack on a link in memory.
 
 use std::fmt;
 
@@ -43,8 +43,6 @@ impl fmt::Display for Ret {
 /// Times are microseconds of virtual time. Data is a pattern of its place in the stream: the driver makes it and checks it,
 /// and panics when it is wrong.
 pub trait Driver {
-    /// Before anything else.
-    fn configure(&mut self, settings: &Settings) -> Result<(), String>;
     fn listen(&mut self, now: u64);
     fn connect(&mut self, now: u64);
     fn inject(&mut self, now: u64, packet: &Packet);
@@ -58,8 +56,8 @@ pub trait Driver {
     fn read(&mut self, now: u64, len: usize) -> Ret;
     /// `read`, `write`, `both`.
     fn shutdown(&mut self, now: u64, how: &str) -> Ret;
-    fn close(&mut self, now: u64);
-    fn abort(&mut self, now: u64);
+    fn close(&mut self, now: u64) -> Result<(), String>;
+    fn abort(&mut self, now: u64) -> Result<(), String>;
     /// An option by name: `nodelay`, `keepalive`, `rcvbuf`, `sndbuf`.
     fn set(&mut self, now: u64, name: &str, value: u32) -> Result<(), String>;
     /// An ICMP error by name, its MTU, and the sequence number it quotes.

@@ -7,6 +7,8 @@ use std::path::Path;
 pub struct Script {
     pub settings: Settings,
     pub steps: Vec<Step>,
+    /// Why it makes sense for a bare connection only.
+    pub alone: Option<String>,
 }
 
 pub struct Step {
@@ -51,7 +53,7 @@ pub fn script(path: &Path, common: &Path) -> Result<Script> {
 pub fn text(text: &str, common: &Path) -> Result<Script> {
     let settings =
         Settings { timestamps: false, sack: false, wscale: false, newreno: true, more: Vec::new() };
-    let mut script = Script { settings, steps: Vec::new() };
+    let mut script = Script { settings, steps: Vec::new(), alone: None };
     lines(text, "", common, &mut script)?;
     Ok(script)
 }
@@ -72,6 +74,10 @@ fn line(line: &str, place: &str, common: &Path, script: &mut Script) -> Result<(
     let (head, rest) = line.split_once(' ').unwrap_or((line, ""));
     match head {
         "config" => return config(rest.trim(), &mut script.settings),
+        "alone" if !rest.trim().is_empty() => {
+            script.alone = Some(rest.trim().into());
+            return Ok(());
+        }
         "use" => {
             let path = common.join(format!("{}.seg", rest.trim()));
             let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;

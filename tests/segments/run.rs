@@ -19,7 +19,6 @@ struct Run<'a> {
 
 /// Runs `script`; the error names the line.
 pub fn run(script: &Script, driver: &mut dyn Driver, verbose: bool) -> Result<(), String> {
-    driver.configure(&script.settings)?;
     let mut run = Run { now: 0, driver, sent: VecDeque::new(), wire: String::new() };
     let mut outcome = Ok(());
     for step in &script.steps {
@@ -118,8 +117,8 @@ impl Run<'_> {
             What::Write(len, wanted) => compare(&self.driver.write(now, *len), wanted)?,
             What::Read(len, wanted) => compare(&self.driver.read(now, *len), wanted)?,
             What::Shutdown(how, wanted) => compare(&self.driver.shutdown(now, how), wanted)?,
-            What::Close => self.driver.close(now),
-            What::Abort => self.driver.abort(now),
+            What::Close => self.driver.close(now)?,
+            What::Abort => self.driver.abort(now)?,
             What::Set(name, value) => self.driver.set(now, name, *value)?,
             What::Icmp(name, mtu, seq) => self.driver.icmp(now, name, *mtu, *seq)?,
             What::Observe(name, wanted) => {
