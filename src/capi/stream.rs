@@ -31,12 +31,14 @@ entry! {
         let cpu = unsafe { cpu_of(mctx) }?;
         enter::on_core(cpu, ACCESS, |c, t| {
             let id = id_of(sock, c.monitor.settings.max_ids)?;
-            if c.monitor.flow_id(t, id).is_none() {
-                return Err(Errno(libc::EBADF));
-            }
-            let side = side_of(side)?;
             // SAFETY: the caller's promise.
-            let out = unsafe { buffer(buf, len) }?;
+            let wanted = side_of(side).and_then(|side| Ok((side, unsafe { buffer(buf, len) }?)));
+            let (side, out) = match wanted {
+                Ok(wanted) => wanted,
+                // What is wrong with the socket comes first.
+                Err(_) if c.monitor.flow_id(t, id).is_none() => return Err(Errno(libc::EBADF)),
+                Err(e) => return Err(e),
+            };
             match c.monitor.peek(t, id, side, out)? {
                 Ok(n) => Ok(n as isize),
                 Err(missing) => {

@@ -50,6 +50,26 @@ impl Monitor {
         }
     }
 
+    /// As [`Monitor::raise_wanted`] for one event, its number `bit`, for whose sake alone a flow was looked up: mostly one socket
+    /// has one callback for it.
+    #[inline]
+    pub(super) fn raise_one(&self, t: &mut Token, first: u32, hook: Hook, side: usize, bit: u32) {
+        let st = self.state(t);
+        if let Some(only) = st.sockets.get(first)
+            && only.next == NO_SOCKET
+            && only.follows_side(side)
+            && let Some(root) = st.sets.get(only.set()).and_then(|hooks| hooks.root(hook, bit))
+            && root.child == NONE
+            && let Some(callback) = root.callback
+        {
+            st.depth += 1;
+            st.stats.events[bit as usize] += 1;
+            self.call(t, callback, first, side, 1 << bit, 0);
+            return self.end_dispatch(t);
+        }
+        self.raise_wanted(t, first, hook, side, 1 << bit);
+    }
+
     fn raise_to_all(&self, t: &mut Token, first: u32, hook: Hook, side: usize, events: u16, reverse: bool) {
         let mut chain = self.chain(t, first);
         if reverse {
@@ -108,6 +128,12 @@ impl Monitor {
                 self.walk(t, set, node, sock, hook, side);
             }
         }
+        self.end_dispatch(t);
+    }
+
+    /// A dispatch is over: with the outermost, sets that nobody uses any more go.
+    #[inline]
+    fn end_dispatch(&self, t: &mut Token) {
         let st = self.state(t);
         st.depth -= 1;
         if st.depth == 0 && st.sets.dirty() {

@@ -27,15 +27,14 @@ impl State {
     }
 
     /// Reads at a stream offset of a side.
-    fn read(&self, sock: u32, side: usize, off: u64, out: &mut [u8]) -> Option<Read> {
-        let s = &self.flow_of(sock)?.sides[side];
-        let cold = self.cold.get(s.cold)?;
-        Some(cold.stream.read(s.data_tail(), off, out))
+    fn read(&self, s: &Side, off: u64, out: &mut [u8]) -> Option<Read> {
+        Some(self.cold.get(s.cold)?.stream.read(s.data_tail(), off, out))
     }
 }
 
 impl Monitor {
     /// `mtcp_peek`: bytes copied; `Err(missing)` inside: so many bytes are gone, the offset is behind them now.
+    #[inline]
     pub fn peek(
         &self,
         t: &mut Token,
@@ -43,32 +42,32 @@ impl Monitor {
         side: usize,
         out: &mut [u8],
     ) -> Result<std::result::Result<usize, u64>> {
-        let st = self.state(t);
-        let off = st.sockets.get(sock).ok_or(Errno(libc::EBADF))?.peeked[side];
-        let flow = st.flow_of(sock).ok_or(Errno(libc::EBADF))?;
-        let s = &flow.sides[side];
+        let State { sockets, flows, cold, .. } = self.state(t);
+        let socket = sockets.get_mut(sock).ok_or(Errno(libc::EBADF))?;
+        let s = &flows.get(socket.flow).ok_or(Errno(libc::EBADF))?.sides[side];
         if !s.has(Side::ATTACHED) || s.has(Side::NO_BUFFER) {
             return Err(Errno(libc::EINVAL));
         }
         if out.is_empty() {
             return Ok(Ok(0));
         }
-        let tail = s.data_tail();
-        let read = match st.read(sock, side, off, out) {
-            None => return Ok(Ok(0)),
+        let Some(cold) = cold.get(s.cold) else { return Ok(Ok(0)) };
+        let (off, tail) = (socket.peeked[side], s.data_tail());
+        if off >= tail && off >= cold.stream.head(tail) {
             // Out-of-order bytes at the offset are not in order yet.
-            Some(Read::Bytes(_)) if off >= tail => Ok(0),
-            Some(Read::Bytes(n)) => Ok(n),
-            Some(Read::Nothing) => Ok(0),
-            Some(Read::Missing { next }) => Err(next - off),
-        };
-        if let Some(socket) = st.sockets.get_mut(sock) {
-            socket.peeked[side] += match read {
-                Ok(n) => n as u64,
-                Err(missing) => missing,
-            };
+            return Ok(Ok(0));
         }
-        Ok(read)
+        Ok(match cold.stream.read(tail, off, out) {
+            Read::Bytes(n) => {
+                socket.peeked[side] = off + n as u64;
+                Ok(n)
+            }
+            Read::Nothing => Ok(0),
+            Read::Missing { next } => {
+                socket.peeked[side] = next;
+                Err(next - off)
+            }
+        })
     }
 
     /// `mtcp_ppeek`: reads at an offset, also in out-of-order data, and moves nothing.
@@ -79,7 +78,7 @@ impl Monitor {
         if !s.has(Side::ATTACHED) || s.has(Side::NO_BUFFER) {
             return Err(Errno(libc::EACCES));
         }
-        match st.read(sock, side, off, out) {
+        match st.read(s, off, out) {
             None => Err(Errno(libc::EPERM)),
             Some(Read::Bytes(n)) => Ok(n),
             Some(_) => Err(Errno::UNTOUCHED),
@@ -87,6 +86,7 @@ impl Monitor {
     }
 
     /// MOS_INFO_*BUF; `None`: the side has no buffer.
+    #[inline]
     pub fn buffer_info(&self, t: &Token, sock: u32, side: usize) -> Option<BufferInfo> {
         let st = self.view(t);
         let s = &st.flow_of(sock)?.sides[side];
@@ -101,7 +101,7 @@ impl Monitor {
         let tail = s.data_tail();
         Some(BufferInfo {
             init_seq,
-            last_byte_read: cold.stream.pile() as u32,
+            last_byte_read: cold.stream.pile(),
             next_byte_expected: tail as u32,
             last_byte_received: cold.stream.end(tail) as u32,
         })

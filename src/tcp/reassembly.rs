@@ -89,22 +89,33 @@ struct Disorder {
 
 static NO_RANGES: Ranges = Ranges::new();
 
+/// So many bytes of a stream need no memory beside this object.
+const SHORT: usize = 37;
+/// In `Reassembly::short_len`: the bytes are in the store.
+const LONG: u8 = u8::MAX;
+
 /// The receive-side stream of one monitored endpoint.
+///
+/// All that a few short messages in order touch lies in the first cache line, if the object begins with one.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Reassembly {
-    /// The retained bytes of `head..tail`, without the skipped holes.
-    store: ByteStore,
     /// Nothing below is retained. Above the tail only after [`Reassembly::resize`] switched a buffer on again.
     head: u64,
-    /// The tail before the latest segment that could move it.
-    pile: u64,
     /// What an unbroken stream has not.
     disorder: One<Disorder>,
     /// Offsets between the head and the end of what is stored, at most.
     capacity: u32,
+    /// The tail before the latest segment that could move it, truncated.
+    pile: u32,
     overlap: Overlap,
     /// Bytes are kept, not only ranges.
     buffered: bool,
+    /// How many bytes `short` holds, which then are all of `head..tail`, in order; or [`LONG`].
+    short_len: u8,
+    short: [u8; SHORT],
+    /// The retained bytes of `head..tail`, without the skipped holes, unless `short` has them.
+    store: ByteStore,
 }
 
 /// A buffer size as it is stored: at least one byte, at most what a C `int` holds.
@@ -124,14 +135,48 @@ impl Reassembly {
     /// bytes, only ranges.
     pub fn new(tail: u64, capacity: usize) -> Self {
         Reassembly {
-            store: ByteStore::new(),
             head: tail,
-            pile: tail,
             disorder: One::none(),
             capacity: clamped(capacity),
+            pile: tail as u32,
             overlap: Overlap::First,
             buffered: capacity > 0,
+            short_len: if capacity > 0 { 0 } else { LONG },
+            short: [0; SHORT],
+            store: ByteStore::new(),
         }
+    }
+
+    // ---- A few bytes ----------------------------------------------------------------------------------------
+
+    /// The bytes of `head..tail`, while they are few.
+    #[inline]
+    fn short(&self) -> Option<&[u8]> {
+        self.short.get(..self.short_len as usize)
+    }
+
+    /// Stores the next bytes of a stream for which [`Reassembly::plan_plain`] says yes, if they and all others are few and all of them
+    /// stay; `false`: they are not, and nothing was done.
+    #[inline]
+    pub fn take_short(&mut self, tail: u64, bytes: &[u8]) -> bool {
+        let len = self.short_len as usize;
+        let all = len + bytes.len();
+        if all > SHORT || all > self.capacity as usize {
+            return false;
+        }
+        self.short[len..all].copy_from_slice(bytes);
+        self.short_len = all as u8;
+        self.pile = tail as u32;
+        true
+    }
+
+    /// Moves few bytes to where there may be many.
+    fn lengthen(&mut self) -> Result<(), OutOfMemory> {
+        if let Some(short) = self.short.get(..self.short_len as usize) {
+            self.store.push(short)?;
+            self.short_len = LONG;
+        }
+        Ok(())
     }
 
     // ---- Retransmissions, the FIN, options ------------------------------------------------------------------
@@ -148,6 +193,7 @@ impl Reassembly {
 
     /// Remembers that the stream ends at `offset`, to take effect when the tail gets there. The first such offset stays.
     pub fn remember_fin(&mut self, offset: u64) -> Result<(), OutOfMemory> {
+        self.lengthen()?;
         self.disorder.get_or_make()?.fin.get_or_insert(offset);
         Ok(())
     }
@@ -220,8 +266,14 @@ impl Reassembly {
     /// has changed.
     #[inline]
     pub fn take_plain(&mut self, tail: u64, bytes: &[u8], pool: &mut Pool) -> Result<(), OutOfMemory> {
+        if self.short_len != LONG {
+            if self.take_short(tail, bytes) {
+                return Ok(());
+            }
+            self.lengthen()?;
+        }
         self.store.slide(bytes, self.capacity as usize, pool)?;
-        self.pile = tail;
+        self.pile = tail as u32;
         self.head = self.head_for(tail, tail, tail + bytes.len() as u64);
         Ok(())
     }
@@ -292,6 +344,7 @@ impl Reassembly {
         if !self.buffered {
             return self.note(tail, off, wire_len.max(bytes.len()));
         }
+        self.lengthen()?;
         let fit = self.fit(tail, off, bytes.len());
         let kept = (fit.end - off) as usize;
         let mut accepted = Accepted { tail, consumed: fit.consumed, stored: 0, refused: fit.refused };
@@ -300,7 +353,7 @@ impl Reassembly {
         }
         let bytes = &bytes[..kept];
         if fit.end >= tail {
-            self.pile = tail;
+            self.pile = tail as u32;
             let head = self.head_for(tail, off, fit.end);
             self.evict(head, tail);
         }
@@ -342,7 +395,7 @@ impl Reassembly {
                 accepted.refused = len;
             }
         } else {
-            self.pile = tail;
+            self.pile = tail as u32;
             accepted.stored = fresh;
             accepted.tail = match self.disorder.get_mut() {
                 Some(d) => d.ahead.absorb(end),
@@ -443,6 +496,7 @@ impl Reassembly {
         if to <= tail {
             return Ok(skip);
         }
+        self.lengthen()?;
         let buffered = self.buffered;
         let d = self.disorder.get_or_make()?;
         d.skipped.try_reserve(d.ahead.len() + 1)?;
@@ -494,13 +548,30 @@ impl Reassembly {
     // ---- Reading --------------------------------------------------------------------------------------------
 
     /// Reads from `off` on, up to the end of the fragment that holds it.
+    #[inline]
     pub fn read(&self, tail: u64, off: u64, out: &mut [u8]) -> Read {
         let head = self.head(tail);
+        if off >= head && off < tail && self.disorder.is_none() {
+            let at = (off - head) as usize;
+            return Read::Bytes(match self.short() {
+                Some(short) => {
+                    let part = &short[at.min(short.len())..];
+                    let count = part.len().min(out.len());
+                    out[..count].copy_from_slice(&part[..count]);
+                    count
+                }
+                None => self.store.read(at, out),
+            });
+        }
+        self.read_broken(tail, head, off, out)
+    }
+
+    /// As [`Reassembly::read`], where the stream is not in order.
+    #[inline(never)]
+    fn read_broken(&self, tail: u64, head: u64, off: u64, out: &mut [u8]) -> Read {
         if off >= head && off < tail {
-            let Some(d) = self.disorder.get() else {
-                return Read::Bytes(self.store.read((off - head) as usize, out));
-            };
-            return match d.skipped.gaps(off, tail).next() {
+            let skipped = self.skipped();
+            return match skipped.gaps(off, tail).next() {
                 Some(run) if run.start == off => {
                     let count = out.len().min(usize::try_from(run.len()).unwrap_or(usize::MAX));
                     Read::Bytes(self.store.read(self.position(off), &mut out[..count]))
@@ -526,11 +597,11 @@ impl Reassembly {
 
     /// A segment that reaches the tail is about to be stored: what is in order now may be evicted from here on.
     pub fn mark_read(&mut self, tail: u64) {
-        self.pile = tail;
+        self.pile = tail as u32;
     }
 
-    /// The in-order tail before the latest segment that reached it (`tcpbi_last_byte_read`).
-    pub fn pile(&self) -> u64 {
+    /// The in-order tail before the latest segment that reached it (`tcpbi_last_byte_read`), truncated as that is.
+    pub fn pile(&self) -> u32 {
         self.pile
     }
 
@@ -564,7 +635,14 @@ impl Reassembly {
         if !self.buffered {
             self.buffered = true;
             self.head = self.end(tail);
-            self.pile = tail;
+            self.pile = tail as u32;
+            return;
+        }
+        if let Some(short) = self.short.get_mut(..self.short_len as usize) {
+            let gone = short.len().saturating_sub(self.capacity as usize);
+            short.copy_within(gone.., 0);
+            self.short_len -= gone as u8;
+            self.head += gone as u64;
             return;
         }
         if let Some(d) = self.disorder.get_mut() {
@@ -581,6 +659,7 @@ impl Reassembly {
     /// Frees the bytes and keeps none from now on. Ranges, holes and a remembered FIN stay.
     pub fn disable(&mut self) {
         self.buffered = false;
+        self.short_len = LONG;
         self.store.free();
         if let Some(d) = self.disorder.get_mut() {
             d.loose.free();
@@ -601,7 +680,9 @@ impl Reassembly {
 
     /// Payload bytes held, in order and out of order.
     pub fn held_bytes(&self) -> usize {
-        self.store.len() + self.disorder.get().map_or(0, |d| d.loose.held_bytes())
+        self.short().map_or(0, <[u8]>::len)
+            + self.store.len()
+            + self.disorder.get().map_or(0, |d| d.loose.held_bytes())
     }
 
     /// Bytes of memory allocated behind this object.
@@ -639,7 +720,7 @@ impl Iterator for Fragments<'_> {
 }
 
 // One side must not cost more than its share of the 128 bytes that a side with bytes may take.
-const _: () = assert!(size_of::<Reassembly>() <= 80);
+const _: () = assert!(size_of::<Reassembly>() == 112 && std::mem::offset_of!(Reassembly, store) == 64);
 const _: () = assert!(MAX_RANGES == 32);
 
 #[cfg(test)]

@@ -289,7 +289,20 @@ impl ByteStore {
     }
 
     /// Copies bytes from position `at` on into `out`; how many there were.
+    #[inline]
     pub fn read(&self, at: usize, out: &mut [u8]) -> usize {
+        // Mostly what came last is read, and it lies in the newest chunk.
+        let last = self.last.len();
+        let rest = self.len().saturating_sub(at);
+        if rest <= last && rest <= out.len() {
+            out[..rest].copy_from_slice(&self.last[last - rest..]);
+            return rest;
+        }
+        self.read_parts(at, out)
+    }
+
+    #[inline(never)]
+    fn read_parts(&self, at: usize, out: &mut [u8]) -> usize {
         if at >= self.len() {
             return 0;
         }

@@ -801,3 +801,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn few_bytes_need_no_memory_and_move_when_there_are_more() {
+    let mut s = Side::new(8192);
+    for (off, word) in [(0, "GET"), (3, " / "), (6, "HTTP/1.0"), (14, "\r\nHost: mos\r\n\r\n")] {
+        s.segment(off, word.as_bytes());
+        assert_eq!((s.r.allocated_bytes(), s.r.held_bytes() as u64), (0, s.tail));
+    }
+    assert_eq!(s.ppeek(4, 8).unwrap(), b"/ HTTP/1");
+    assert_eq!(s.ppeek(29, 8), None);
+    assert_eq!(s.peek(100).unwrap(), b"GET / HTTP/1.0\r\nHost: mos\r\n\r\n");
+    // Those that follow join them, in order or not.
+    let mut other = Side::new(8192);
+    other.segment(0, b"0123456789");
+    other.segment(20, b"klmno");
+    assert!(other.r.allocated_bytes() > 0);
+    other.segment(10, b"abcdefghij");
+    assert_eq!(other.peek(100).unwrap(), b"0123456789abcdefghijklmno");
+    s.fill(29, b'x', 100);
+    assert!((129..200).contains(&s.r.allocated_bytes()));
+    assert_eq!(
+        s.ppeek(0, 200).unwrap(),
+        [b"GET / HTTP/1.0\r\nHost: mos\r\n\r\n".to_vec(), vec![b'x'; 100]].concat()
+    );
+}
+
+#[test]
+fn few_bytes_are_cut_to_a_smaller_buffer() {
+    let mut s = Side::new(20);
+    s.segment(0, b"0123456789abcdefghij");
+    s.r.resize(s.tail, 5);
+    assert_eq!((s.r.head(s.tail), s.fragments()), (15, vec![(15, 5)]));
+    assert_eq!(s.ppeek(15, 9).unwrap(), b"fghij");
+    assert_eq!(s.r.allocated_bytes(), 0);
+    s.segment(20, b"klm");
+    assert_eq!(s.ppeek(18, 9).unwrap(), b"ijklm");
+    // A buffer switched off and on again begins behind what it held.
+    s.r.disable();
+    assert_eq!(s.r.held_bytes(), 0);
+    s.r.resize(s.tail, 9);
+    s.segment(23, b"no");
+    assert_eq!((s.ppeek(20, 9), s.ppeek(23, 9).unwrap()), (None, b"no".to_vec()));
+}
