@@ -294,6 +294,7 @@ impl Tcb {
                 }
                 self.snd.nxt = end;
                 self.snd.max = self.snd.max.max(end);
+                self.note_last(end - next.offset);
                 self.data_left(now, next.len);
                 if self.tail.due {
                     self.probed(now, end, false);

@@ -149,8 +149,8 @@ impl Tcb {
     /// What to send again, if anything (NextSeg (1), and without new data (3) and (4), of RFC 6675 4).
     pub(super) fn next_repair(&self, most: u32, new_data: bool) -> Option<Repair> {
         if self.tail.due && !new_data && self.snd.nxt > self.snd.una {
-            // The last segment; SACKed, it would not be due.
-            let start = self.last_segment(self.snd.nxt, most);
+            // The last segment, which may be a FIN alone; SACKed, it would not be due.
+            let start = self.probe_from(most);
             let len = (self.snd.nxt - start) as u32;
             return Some(Repair { start, len, forced: true, kind: Kind::Tail });
         }
@@ -196,7 +196,7 @@ impl Tcb {
     }
 
     /// Where the last segment before `end` begins if it holds `most` bytes; a FIN adds to it.
-    fn last_segment(&self, end: u64, most: u32) -> u64 {
+    pub(super) fn last_segment(&self, end: u64, most: u32) -> u64 {
         end.min(self.send.end()).saturating_sub(most.into()).max(self.snd.una)
     }
 
@@ -356,7 +356,7 @@ impl Tcb {
         // What was sent last has arrived, and nothing else was on its way: there is nothing more to wait for.
         let highest = self.board.get().map_or(0, Scoreboard::highest);
         self.recovery.edge = if highest == self.snd.nxt { highest } else { 0 };
-        self.tail = tail::Tail::default();
+        self.forget_probe();
         let r = &mut self.recovery;
         r.point = self.snd.nxt;
         r.high_rxt = self.snd.una;
@@ -411,7 +411,7 @@ impl Tcb {
 
     fn begin_loss(&mut self) {
         self.phase = Phase::Loss;
-        self.tail = tail::Tail::default();
+        self.forget_probe();
         let r = &mut self.recovery;
         r.point = self.snd.nxt;
         r.high_rxt = self.snd.una;

@@ -20,6 +20,8 @@ pub(super) struct Tail {
     end: u64,
     /// It carried what was sent before (TLP.is_retrans).
     again: bool,
+    /// Sequence numbers of the last segment that was sent for the first time.
+    last: u32,
 }
 
 impl Tail {
@@ -35,6 +37,21 @@ impl Tail {
 }
 
 impl Tcb {
+    /// Where the segment that was sent last begins, if `most` bytes still fit one (RFC 8985 7.3).
+    pub(super) fn probe_from(&self, most: u32) -> u64 {
+        self.last_segment(self.snd.nxt, most).max(self.snd.nxt.saturating_sub(self.tail.last.into()))
+    }
+
+    /// A segment of `len` sequence numbers was sent for the first time.
+    pub(super) fn note_last(&mut self, len: u64) {
+        self.tail.last = len.min(u32::MAX.into()) as u32;
+    }
+
+    /// No probe is due or under way any more.
+    pub(super) fn forget_probe(&mut self) {
+        self.tail = Tail { last: self.tail.last, ..Tail::default() };
+    }
+
     /// Starts the timer for data in flight: for a probe if one can help and is due earlier, else for a retransmission
     /// (RFC 6298 5.1).
     pub(super) fn arm(&mut self, now: u64) {
@@ -90,7 +107,7 @@ impl Tcb {
 
     /// A probe was sent that ends at `end`.
     pub(super) fn probed(&mut self, now: u64, end: u64, again: bool) {
-        self.tail = Tail { due: false, end, again };
+        self.tail = Tail { due: false, end, again, last: self.tail.last };
         self.arm_retransmission(now);
     }
 
