@@ -66,6 +66,9 @@ use segment::flags::ACK;
 use send::SendBuffer;
 use std::sync::Arc;
 
+/// Least MTU of a link (RFC 791). A path's is believed from [`Config::mtu_floor`] on only, but the way's own is known.
+const LEAST_MTU: u16 = 68;
+
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
@@ -193,7 +196,7 @@ const _: () = assert!(size_of::<Tcb>() <= 576);
 
 impl Tcb {
     fn new(config: Arc<Config>, now: u64, open: &Open, state: State) -> Self {
-        let our_mss = open.mtu.max(config.mtu_floor).saturating_sub(40).min(config.mss);
+        let our_mss = open.mtu.max(LEAST_MTU).saturating_sub(40).min(config.mss);
         let (initial, max) = match open.recv_limit {
             0 => (config.recv_initial, config.recv_limit),
             n => (n, n),
