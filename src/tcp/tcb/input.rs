@@ -359,7 +359,9 @@ impl Tcb {
         if taken.in_order > 0 && !self.recv.discard {
             self.events |= Events::DATA;
         }
-        self.unacked_segments = self.unacked_segments.saturating_add(1);
+        // What the network card or the peer's put together from several segments counts as so many.
+        let segments = (seg.payload.len() as u32 / self.max_payload()).clamp(1, u8::MAX.into());
+        self.unacked_segments = self.unacked_segments.saturating_add(segments as u8);
         if taken.ahead {
             // RFC 5681 4.2: each gets its duplicate acknowledgment. With SACK one says it all.
             let most = if self.sack { 1 } else { u8::MAX };
@@ -371,7 +373,7 @@ impl Tcb {
         }
     }
 
-    /// RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second segment is acknowledged.
+    /// RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second full segment is acknowledged.
     fn delay_is_over(&self) -> bool {
         self.unacked_segments >= 2 || self.config.delayed_ack == 0
     }
