@@ -343,8 +343,10 @@ impl Tcb {
         }
         let end = offset + seg.payload.len() as i64;
         if self.closed && end > self.recv.nxt as i64 {
-            // RFC 9293 3.6.1: nobody will read it, and the peer should know.
-            self.end_with_reset(None);
+            // RFC 9293 3.6.1: nobody will read it, and the peer should know. The reset has the number the peer expects, as for
+            // a connection that is gone (3.10.7.1): what of ours is on its way would make it one of the future.
+            self.reset = Some(Reset { seq: self.seq_of(self.snd.una), ack: None });
+            self.end(None);
             return;
         }
         let Ok(taken) = self.recv.accept(offset, seg.payload) else {
