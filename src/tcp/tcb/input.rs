@@ -285,8 +285,14 @@ impl Tcb {
             // A passive open returns to LISTEN, silently; an active one was refused.
             State::SynRcvd if !self.active => self.end(None),
             State::SynRcvd => self.end(Some(Cause::Refused)),
-            // Nobody is left to be told.
-            State::Closing | State::LastAck | State::TimeWait => self.end(None),
+            // Everything was said and heard. Who still has the socket may know that its last words may not have arrived; the
+            // stream that was read has ended well all the same.
+            State::Closing | State::LastAck if self.closed => self.end(None),
+            State::Closing | State::LastAck => {
+                self.recv.discard = true;
+                self.end(Some(Cause::Reset));
+            }
+            State::TimeWait => self.end(None),
             // What is in order and unread stays readable.
             _ => self.end(Some(Cause::Reset)),
         }
