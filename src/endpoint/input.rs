@@ -50,9 +50,20 @@ impl Stack {
             let now = self.now;
             self.busy = Some(id);
             let outcome = self.tcb_mut(id).map(|tcb| tcb.on_segment(now, seg));
+            let Some(Outcome::Reopen { above }) = outcome else {
+                self.busy = None;
+                self.changed(id);
+                return Found::Socket;
+            };
+            let listens = self.listeners.find(local, 0).is_some();
+            if let Some(tcb) = self.tcb_mut(id) {
+                if listens { tcb.give_way() } else { tcb.stay(now) }
+            }
             self.busy = None;
             self.changed(id);
-            let Some(Outcome::Reopen { above }) = outcome else { return Found::Socket };
+            if !listens {
+                return Found::Socket;
+            }
             // A socket that has it keeps what is unread.
             self.bury(id);
             return self.arrive_new(local, peer, seg, path(), answers, Some(above));

@@ -201,6 +201,10 @@ impl Driver for Connection {
             Some(tcb) if !tcb.is_closed() => {
                 if let Outcome::Reopen { above } = tcb.on_segment(now, &seg) {
                     assert!(above.wrapping_sub(ISS) as i32 > 0);
+                    if !self.listening {
+                        return tcb.stay(now);
+                    }
+                    tcb.give_way();
                     self.reopened = true;
                     self.hand_to_listener(now, &seg);
                 }

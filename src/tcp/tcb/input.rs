@@ -13,9 +13,10 @@ const PAWS_LIFETIME: u64 = 24 * 86_400 * config::SECOND;
 pub enum Outcome {
     /// Nothing.
     Done,
-    /// It is a SYN that opens another connection on the same addresses and ports: this one is over (it was in TIME_WAIT, or
-    /// had not been acknowledged), and the segment is the listener's. An initial sequence number for the new connection must
-    /// be above this number (RFC 9293 3.10.7.4, RFC 6191).
+    /// It is a SYN that may open another connection on the same addresses and ports: this one is in TIME_WAIT, or has not
+    /// been acknowledged. Where somebody listens, the caller says [`Tcb::give_way`], and the segment is the listener's; else
+    /// [`Tcb::stay`]. An initial sequence number for the new connection must be above this number (RFC 9293 3.10.7.4,
+    /// RFC 6191).
     Reopen {
         /// SND.NXT of the old connection.
         above: u32,
@@ -33,6 +34,16 @@ impl Tcb {
             }
             _ => self.in_connection(now, seg),
         }
+    }
+
+    /// The connection is over: a new one takes its place (see [`Outcome::Reopen`]).
+    pub fn give_way(&mut self) {
+        self.end(None);
+    }
+
+    /// Nobody listens for the SYN: it is answered as any other on an open connection (see [`Outcome::Reopen`]).
+    pub fn stay(&mut self, now: u64) {
+        self.challenge(now);
     }
 
     /// RFC 9293 3.10.7.3.
@@ -135,6 +146,10 @@ impl Tcb {
             self.ts_recent = value;
             self.ts_recent_at = now;
         }
+        if self.state == State::TimeWait {
+            self.in_time_wait(now, seg, seq);
+            return Outcome::Done;
+        }
         if self.state == State::SynRcvd && !self.complete(now, seg) {
             return Outcome::Done;
         }
@@ -150,6 +165,18 @@ impl Tcb {
         }
         self.take_fin(now, seg, data + seg.payload.len() as i64);
         Outcome::Done
+    }
+
+    /// TIME_WAIT (fifth and eighth check): the peer has had everything, and can only repeat its FIN. Whatever else it says shows
+    /// that it does not know, so that is acknowledged, too; but not the plain acknowledgment of our last word.
+    fn in_time_wait(&mut self, now: u64, seg: &Segment<'_>, seq: i64) {
+        let news = !seg.is_empty() || seq != self.recv.nxt as i64 || seg.ack != self.seq_of(self.snd.nxt);
+        if news {
+            self.refuse(now, seg.len().into());
+        }
+        if seg.has(FIN) {
+            self.close_at = now.saturating_add(self.config.time_wait);
+        }
     }
 
     /// A SYN in a connection. `None`: it is our peer's answer in a simultaneous open, to be processed on.
@@ -174,12 +201,10 @@ impl Tcb {
             // Another SYN, in the window: a passive open returns to LISTEN (fourth check).
             State::SynRcvd if !self.active && !seg.has(ACK) && seq > 0 && seq < self.recv.edge as i64 => {
                 let above = self.seq_of(self.snd.nxt);
-                self.end(None);
                 return Some(Outcome::Reopen { above });
             }
             State::TimeWait if !seg.has(ACK) && self.may_reopen(seg, seq, stamps) => {
                 let above = self.seq_of(self.snd.nxt);
-                self.end(None);
                 return Some(Outcome::Reopen { above });
             }
             _ => {}
