@@ -88,33 +88,27 @@ impl Stack {
         above: Option<u32>,
     ) -> Found {
         let pick = u64::from(peer.ip().to_bits()) ^ u64::from(peer.port());
-        let listener = self.listeners.find(local, pick);
-        match (listener, path) {
-            (Some(sock), Some(path))
-                if seg.has(flags::SYN) && !seg.has(flags::ACK | flags::RST | flags::FIN) =>
-            {
-                self.syn(sock, local, peer, seg, &path, above);
-                Found::Socket
-            }
-            (Some(sock), Some(path)) if seg.has(flags::ACK) && !seg.has(flags::SYN | flags::RST) => {
-                if !self.cookie_ack(sock, local, peer, seg, &path) {
-                    self.refuse(local, peer, seg, answers);
-                }
-                Found::Socket
-            }
-            (Some(_), _) => {
-                // RFC 9293 3.10.7.2: in LISTEN, any acknowledgment is bad, that of a SYN/ACK too. A SYN that cannot be taken
-                // is as good as lost.
-                if !seg.has(flags::SYN) || seg.has(flags::ACK) {
-                    self.refuse(local, peer, seg, answers);
-                }
-                Found::Socket
-            }
-            (None, _) => {
-                self.refuse(local, peer, seg, answers);
-                Found::Nobody
-            }
+        let Some(sock) = self.listeners.find(local, pick) else {
+            self.refuse(local, peer, seg, answers);
+            return Found::Nobody;
+        };
+        // RFC 9293 3.10.7.2: RST, ACK, SYN; anything else is dropped. A SYN with a FIN is dropped, too: it opens nothing (D10).
+        if seg.has(flags::RST) {
+            return Found::Socket;
         }
+        if seg.has(flags::ACK) {
+            let known = !seg.has(flags::SYN)
+                && path.is_some_and(|path| self.cookie_ack(sock, local, peer, seg, &path));
+            if !known {
+                self.refuse(local, peer, seg, answers);
+            }
+        } else if seg.has(flags::SYN)
+            && !seg.has(flags::FIN)
+            && let Some(path) = path
+        {
+            self.syn(sock, local, peer, seg, &path, above);
+        }
+        Found::Socket
     }
 
     /// A SYN for a listener.
