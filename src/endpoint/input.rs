@@ -136,13 +136,27 @@ impl Stack {
             open.iss = crate::tcp::seq::max(open.iss, above.wrapping_add(64_000));
         }
         let Some(tcb) = Tcb::accept(self.config.clone(), self.now, &open, seg) else { return };
-        let Ok(id) = self.add(local, peer, path, tcb) else { return };
+        if let Some(id) = self.add_half_open(sock, local, peer, path, tcb) {
+            self.changed(id);
+        }
+    }
+
+    /// Adds a connection whose handshake the listener waits for. `None`: there is no room.
+    fn add_half_open(
+        &mut self,
+        sock: u32,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        path: &Path,
+        tcb: Tcb,
+    ) -> Option<Id> {
+        let id = self.add(local, peer, path, tcb).ok()?;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.listener = sock;
             conn.flags |= Conn::HALF_OPEN;
             self.half_open += 1;
         }
-        self.changed(id);
+        Some(id)
     }
 
     /// Answers a SYN, keeping nothing: there are too many half-open connections.
@@ -194,12 +208,7 @@ impl Stack {
         }
         let open = self.open(local, peer, path, &wishes);
         let tcb = Tcb::from_cookie(self.config.clone(), self.now, &open, seg, &found);
-        let Ok(id) = self.add(local, peer, path, tcb) else { return true };
-        if let Some(conn) = self.conns.get_mut(id) {
-            conn.listener = sock;
-            conn.flags |= Conn::HALF_OPEN;
-            self.half_open += 1;
-        }
+        let Some(id) = self.add_half_open(sock, local, peer, path, tcb) else { return true };
         let now = self.now;
         if let Some(tcb) = self.tcb_mut(id) {
             tcb.on_segment(now, seg);
