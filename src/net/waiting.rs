@@ -31,25 +31,37 @@ impl Lost {
             self.own += 1;
         }
     }
-
-    fn count_all<'a>(&mut self, packets: impl IntoIterator<Item = &'a Outgoing>) {
-        packets.into_iter().for_each(|p| self.count(p));
-    }
 }
 
 /// Packets for one next hop.
 #[derive(Debug)]
 struct Queue {
     hop: Hop,
-    packets: VecDeque<Outgoing>,
+    /// Our own, and those received: each in the order they came.
+    own: VecDeque<Outgoing>,
+    forwarded: VecDeque<Outgoing>,
+}
+
+impl Queue {
+    fn of(&mut self, packet: &Outgoing) -> &mut VecDeque<Outgoing> {
+        if packet.forwarded { &mut self.forwarded } else { &mut self.own }
+    }
 }
 
 /// Next hops waited for at most.
 pub const MOST_HOPS: usize = 256;
-/// Packets for one of them at most.
-pub const MOST_PACKETS: usize = 16;
-/// Bytes of all of them at most.
+/// Received packets for one of them at most.
+pub const MOST_FORWARDED: usize = 16;
+/// Packets of our own for one of them at most. They are far more, because a SYN lost here is missed for a second only
+/// afterwards, and a client that starts opens all its connections by one next hop; no more than a transmit ring takes at once.
+pub const MOST_OWN: usize = 1024;
+/// Bytes of all of them at most, with what it takes to keep them.
 pub const MOST_BYTES: usize = 4 << 20;
+
+/// What a packet counts for.
+fn cost(packet: &Outgoing) -> usize {
+    packet.frame.len() + size_of::<Outgoing>()
+}
 
 /// All packets that wait.
 #[derive(Debug, Default)]
@@ -76,49 +88,53 @@ impl Waiting {
         self.queues.iter().map(|q| q.hop).collect()
     }
 
-    /// Lets a packet wait. Where there is no room, an older one for the same next hop gives way, or this one is lost.
+    /// Lets a packet wait. Where there is no room, an older one of its kind for the same next hop gives way, or this one is lost.
     pub fn push(&mut self, hop: Hop, packet: Outgoing, lost: &mut Lost) {
-        let room = self.bytes + packet.frame.len() <= MOST_BYTES;
+        let cost = cost(&packet);
+        let room = self.bytes + cost <= MOST_BYTES;
         let at = match self.queues.iter().position(|q| q.hop == hop) {
             Some(at) => at,
             None if room && self.queues.len() < MOST_HOPS && self.queues.try_reserve(1).is_ok() => {
-                self.queues.push(Queue { hop, packets: VecDeque::new() });
+                self.queues.push(Queue { hop, own: VecDeque::new(), forwarded: VecDeque::new() });
                 self.queues.len() - 1
             }
             None => return lost.count(&packet),
         };
-        let queue = &mut self.queues[at].packets;
-        if (!room || queue.len() >= MOST_PACKETS)
+        let most = if packet.forwarded { MOST_FORWARDED } else { MOST_OWN };
+        let queue = self.queues[at].of(&packet);
+        if (!room || queue.len() >= most)
             && let Some(oldest) = queue.pop_front()
         {
-            self.bytes -= oldest.frame.len();
+            self.bytes -= self::cost(&oldest);
             self.forwarded -= u64::from(oldest.forwarded);
             lost.count(&oldest);
         }
-        if self.bytes + packet.frame.len() > MOST_BYTES || queue.try_reserve(1).is_err() {
+        if self.bytes + cost > MOST_BYTES || queue.try_reserve(1).is_err() {
             lost.count(&packet);
         } else {
-            self.bytes += packet.frame.len();
+            self.bytes += cost;
             self.forwarded += u64::from(packet.forwarded);
             queue.push_back(packet);
         }
-        if self.queues[at].packets.is_empty() {
+        if self.queues[at].own.is_empty() && self.queues[at].forwarded.is_empty() {
             self.queues.swap_remove(at);
         }
     }
 
-    /// The packets that waited for `hop`, in the order they came.
-    pub fn take(&mut self, hop: Hop) -> VecDeque<Outgoing> {
-        let Some(at) = self.queues.iter().position(|q| q.hop == hop) else { return VecDeque::new() };
-        let packets = self.queues.swap_remove(at).packets;
-        self.bytes -= packets.iter().map(|p| p.frame.len()).sum::<usize>();
-        self.forwarded -= packets.iter().filter(|p| p.forwarded).count() as u64;
-        packets
+    /// The packets that waited for `hop`: our own and those received, each in the order they came.
+    pub fn take(&mut self, hop: Hop) -> impl Iterator<Item = Outgoing> + use<> {
+        let (mut own, mut forwarded) = (VecDeque::new(), VecDeque::new());
+        if let Some(at) = self.queues.iter().position(|q| q.hop == hop) {
+            Queue { own, forwarded, .. } = self.queues.swap_remove(at);
+        }
+        self.bytes -= own.iter().chain(&forwarded).map(cost).sum::<usize>();
+        self.forwarded -= forwarded.len() as u64;
+        own.into_iter().chain(forwarded)
     }
 
     /// Gives up what waits for `hop`.
     pub fn give_up(&mut self, hop: Hop, lost: &mut Lost) {
-        lost.count_all(&self.take(hop));
+        self.take(hop).for_each(|packet| lost.count(&packet));
     }
 }
 
@@ -139,14 +155,27 @@ mod tests {
     fn the_newest_packets_of_a_next_hop_stay_in_order() {
         let (mut waiting, mut lost) = (Waiting::default(), Lost::default());
         for n in 0..20 {
-            waiting.push(hop(1), packet(n, 100, n % 2 == 0), &mut lost);
+            waiting.push(hop(1), packet(n, 100, true), &mut lost);
         }
-        assert_eq!(lost, Lost { forwarded: 2, own: 2 });
-        assert_eq!(waiting.forwarded(), 8);
-        let taken: Vec<u8> = waiting.take(hop(1)).iter().map(|p| p.frame[0]).collect();
+        assert_eq!(lost, Lost { forwarded: 4, own: 0 });
+        assert_eq!(waiting.forwarded(), 16);
+        let taken: Vec<u8> = waiting.take(hop(1)).map(|p| p.frame[0]).collect();
         assert_eq!(taken, (4..20).collect::<Vec<u8>>());
         assert!(waiting.is_empty() && waiting.forwarded() == 0);
-        assert!(waiting.take(hop(1)).is_empty());
+        assert_eq!(waiting.take(hop(1)).count(), 0);
+    }
+
+    #[test]
+    fn our_own_wait_in_greater_numbers_and_neither_kind_displaces_the_other() {
+        let (mut waiting, mut lost) = (Waiting::default(), Lost::default());
+        for n in 0..1100u32 {
+            waiting.push(hop(1), packet((n % 251) as u8, 74, false), &mut lost);
+            waiting.push(hop(1), packet(0, 74, true), &mut lost);
+        }
+        assert_eq!(lost, Lost { forwarded: 1100 - 16, own: 1100 - 1024 });
+        let own: Vec<u8> = waiting.take(hop(1)).filter(|p| !p.forwarded).map(|p| p.frame[0]).collect();
+        assert_eq!(own, (76..1100u32).map(|n| (n % 251) as u8).collect::<Vec<u8>>());
+        assert!(waiting.is_empty() && waiting.bytes == 0 && waiting.forwarded() == 0);
     }
 
     #[test]
@@ -163,7 +192,7 @@ mod tests {
         assert!(waiting.bytes <= MOST_BYTES);
         assert_eq!(waiting.hops().len() as u64 + lost.own, 200);
         waiting.push(hop(0), packet(1, 65_000, false), &mut lost);
-        assert_eq!(waiting.take(hop(0)).pop_front().map(|p| p.frame[0]), Some(1), "the older one gives way");
+        assert_eq!(waiting.take(hop(0)).next().map(|p| p.frame[0]), Some(1), "the older one gives way");
     }
 
     proptest! {

@@ -168,3 +168,22 @@ fn what_was_refused_may_be_tried_again_from_the_same_port() {
     lab.run(100_000);
     assert!(lab.nodes[1].accept(listener).is_some());
 }
+
+/// A client that starts opens all its connections before its gateway's hardware address is known. None of the SYNs is lost
+/// meanwhile, to be sent again a second later.
+#[test]
+fn many_connections_at_once_to_an_unknown_neighbour() {
+    let mut lab = Lab::with_buffers(8192);
+    let listener = lab.nodes[1].listen(80, 1000);
+    let begun = lab.now;
+    let clients: Vec<u32> = (0..500).map(|_| lab.nodes[0].connect(at(1, 80))).collect();
+    let mut accepted = 0;
+    lab.until("all are accepted", |lab| {
+        while lab.nodes[1].accept(listener).is_some() {
+            accepted += 1;
+        }
+        accepted == clients.len()
+    });
+    assert!(lab.now - begun < 100_000, "after {} µs", lab.now - begun);
+    assert_eq!(lab.nodes[0].stats().sent_lost, 0);
+}
