@@ -205,17 +205,26 @@ impl Source {
     }
 
     /// Puts frames of our own, each with its port, in the place of the input until [`give_back`](Self::give_back): as a batch they
-    /// can be looked at as if they had been received.
-    pub fn lend(&mut self, now_ns: u64, frames: Vec<(u8, Vec<u8>)>, out: &mut Vec<RxFrame>) {
+    /// can be looked at as if they had been received. `false`: there is no memory for it, and the frames are where they were.
+    pub fn lend(
+        &mut self,
+        now_ns: u64,
+        frames: impl ExactSizeIterator<Item = (u8, Vec<u8>)>,
+        out: &mut Vec<RxFrame>,
+    ) -> bool {
         out.clear();
         let mut script = Script::default();
-        for (off, (dev, frame)) in frames.into_iter().enumerate() {
+        if out.try_reserve(frames.len()).is_err() || script.frames.try_reserve_exact(frames.len()).is_err() {
+            return false;
+        }
+        for (off, (dev, frame)) in frames.enumerate() {
             let (len, vouch) = (frame.len() as u32, Vouch::Good);
             out.push(RxFrame { ts_ns: now_ns, off, cap_len: len, wire_len: len, dev, vouch });
             script.frames.push(frame);
         }
         let input = std::mem::replace(&mut self.input, Input::Script(script));
         self.lent.get_or_insert(input);
+        true
     }
 
     /// The input is back.
@@ -347,5 +356,22 @@ impl Source {
             Input::Stamped(stamped) => stamped.live().flush(),
             _ => (0, 0, false),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_no_memory_for_is_not_lent() {
+        let (mut source, mut batch) = (Source::script(Vec::new()), Vec::new());
+        let too_many = (0..usize::MAX / 2).map(|_| -> (u8, Vec<u8>) { unreachable!("nothing is taken") });
+        assert!(!source.lend(0, too_many, &mut batch));
+        assert!(batch.is_empty() && source.script_mut().is_some_and(|script| script.frames.is_empty()));
+        assert!(source.lend(5, [(1, vec![0; 60]), (0, vec![0; 70])].into_iter(), &mut batch));
+        assert_eq!(batch.iter().map(|rx| (rx.dev, rx.cap_len)).collect::<Vec<_>>(), [(1, 60), (0, 70)]);
+        source.give_back();
+        assert!(source.script_mut().is_some_and(|script| script.frames.is_empty()));
     }
 }

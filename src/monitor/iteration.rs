@@ -107,13 +107,15 @@ impl Monitor {
     }
 
     /// Packets this host sends itself, when there are monitors: these see them as any other, then they leave.
-    pub fn outgoing(&self, t: &mut Token, frames: Vec<(Hop, Vec<u8>)>) {
+    pub fn outgoing(&self, t: &mut Token, mut frames: Vec<(Hop, Vec<u8>)>) {
         let st = self.state(t);
-        let (hops, frames): (Vec<Hop>, Vec<Vec<u8>>) = frames.into_iter().unzip();
-        let frames = hops.iter().zip(frames).map(|(hop, frame)| (hop.port, frame)).collect();
-        st.io.lend(st.now_ns, frames, &mut st.batch);
+        let lent = frames.iter_mut().map(|(hop, frame)| (hop.port, std::mem::take(frame)));
+        if !st.io.lend(st.now_ns, lent, &mut st.batch) {
+            st.stats.no_memory += frames.len() as u64;
+            return;
+        }
         prepare::batch(st, false);
-        for (at, &hop) in hops.iter().enumerate().take(self.state(t).batch.len()) {
+        for (at, &(hop, _)) in frames.iter().enumerate().take(self.state(t).batch.len()) {
             self.refresh_views(t);
             let before = self.state(t).stats;
             self.inspect(t, at);
@@ -128,6 +130,8 @@ impl Monitor {
                 if copy.try_reserve_exact(frame.len()).is_ok() {
                     copy.extend_from_slice(frame);
                     st.host.send_to(hop, copy, false, st.now_ms);
+                } else {
+                    st.stats.no_memory += 1;
                 }
             }
             self.finish_packet(t);
