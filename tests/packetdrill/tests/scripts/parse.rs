@@ -1,13 +1,35 @@
-//! The part of packetdrill's language that our scripts use: a line is a time, and a packet (`<` comes in, `>` is expected) or
-//! a system call with its result.
+//! packetdrill's language, as far as it is about TCP over IPv4: options (`--name=value`), shell commands and code, which are
+//! not run, and steps: a time, and a packet (`<` comes in, `>` is expected) or a system call with its result.
 
-/// One line.
+pub use crate::lex::Result;
+use crate::lex::{Cursor, without_comments};
+use crate::value::{Arg, value};
+
+/// A script.
+#[derive(Debug, Default)]
+pub struct Script {
+    /// `--name=value`.
+    pub options: Vec<(String, String)>,
+    pub steps: Vec<Step>,
+}
+
+/// When a step is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// `+`: counted from now; else from the start.
+    pub relative: bool,
+    /// µs.
+    pub at: i64,
+    /// `~`: or later, up to then.
+    pub latest: i64,
+}
+
+/// One step.
 #[derive(Debug)]
 pub struct Step {
     pub line: usize,
-    /// `+`: counted from the step before; else from the start. µs.
-    pub relative: bool,
-    pub at: i64,
+    /// `None`: `*`, at any time.
+    pub when: Option<Moment>,
     /// A call that blocks, until so long after the same origin.
     pub ends: Option<i64>,
     pub what: What,
@@ -18,17 +40,32 @@ pub enum What {
     Inject(Packet),
     Expect(Packet),
     Icmp(Icmp),
-    Call { name: String, args: Vec<Arg>, result: i64, errno: Option<String> },
+    Call(Call),
+    /// A shell command, or code that looks at `tcp_info`: only time passes.
+    Skipped,
+}
+
+/// A system call.
+#[derive(Debug)]
+pub struct Call {
+    pub name: String,
+    pub args: Vec<Arg>,
+    /// `None`: any.
+    pub result: Option<i64>,
+    pub errno: Option<String>,
 }
 
 /// A TCP segment as written.
 #[derive(Clone, Debug, Default)]
 pub struct Packet {
+    /// ECN bits of the IP header; `None`: not said.
+    pub ecn: Option<u8>,
     pub flags: u8,
     pub seq: u32,
     pub len: usize,
     pub ack: u32,
     pub window: Option<u16>,
+    pub urgent: u16,
     /// `None`: `<...>`, anything.
     pub options: Option<Vec<Opt>>,
 }
@@ -40,84 +77,128 @@ pub enum Opt {
     Sack(Vec<(u32, u32)>),
 }
 
-/// `[SEQ:END(LEN)] icmp TYPE [CODE] [mtu N]`: an error about a segment of ours; about the SYN unless it says.
+/// `icmp TYPE [CODE] [mtu N] [[SEQ:END(LEN)]]`: about a segment of ours, or about nothing in particular.
 #[derive(Debug)]
 pub struct Icmp {
     pub kind: u8,
     pub code: u8,
     pub mtu: u16,
-    pub seq: u32,
+    pub about: Option<(u32, usize)>,
 }
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Arg {
-    Number(i64),
-    Ellipsis,
-    List(Vec<Arg>),
-    Fields(Vec<(String, Arg)>),
-}
-
-type Result<T> = std::result::Result<T, String>;
 
 /// Reads a script.
-pub fn script(text: &str) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.split("//").next().unwrap_or("").trim();
-        if !line.is_empty() {
-            steps.push(step(number + 1, line).map_err(|why| format!("{}: {line}\n    {why}", number + 1))?);
-        }
+pub fn script(text: &str) -> Result<Script> {
+    let text = without_comments(text);
+    let mut cursor = Cursor::new(&text);
+    let mut script = Script::default();
+    while cursor.peek() != 0 {
+        let line = cursor.line();
+        let read = if cursor.takes("--") {
+            let option = cursor.rest_of_line();
+            let (name, value) = option.split_once('=').unwrap_or((&option, ""));
+            script.options.push((name.into(), value.trim_matches('"').into()));
+            Ok(())
+        } else if cursor.takes("`") {
+            cursor.up_to("`").map(drop)
+        } else {
+            step(&mut cursor, line).map(|step| script.steps.push(step))
+        };
+        read.map_err(|why| {
+            format!("{line}: {}\n    {why}", text.lines().nth(line - 1).unwrap_or("").trim())
+        })?;
     }
-    Ok(steps)
+    Ok(script)
 }
 
-fn step(line: usize, text: &str) -> Result<Step> {
-    let (time, rest) = text.split_once(' ').ok_or("a time, and what happens")?;
-    let (time, relative) = time.strip_prefix('+').map_or((time, false), |time| (time, true));
-    let (at, ends) = match time.split_once("...") {
-        Some((at, ends)) => (seconds(at)?, Some(seconds(ends)?)),
-        None => (seconds(time)?, None),
-    };
-    let rest = rest.trim();
-    let what = if let Some(packet) = rest.strip_prefix('<') {
-        match packet.split_once("icmp ") {
-            Some((about, error)) => What::Icmp(icmp(about.trim(), error)?),
-            None => What::Inject(self::packet(packet)?),
+fn step(c: &mut Cursor, line: usize) -> Result<Step> {
+    let (mut when, mut ends) = (None, None);
+    if !c.takes("*") {
+        let relative = c.takes("+");
+        let at = c.seconds()?;
+        let mut latest = at;
+        if c.takes("~") {
+            c.takes("+");
+            latest = c.seconds()?;
+        } else if c.takes("...") {
+            ends = Some(c.seconds()?);
         }
-    } else if let Some(packet) = rest.strip_prefix('>') {
-        What::Expect(self::packet(packet)?)
-    } else {
-        call(rest)?
+        when = Some(Moment { relative, at, latest });
+    }
+    let what = match c.peek() {
+        b'`' => {
+            c.expect("`")?;
+            c.up_to("`")?;
+            What::Skipped
+        }
+        b'%' => {
+            c.expect("%{")?;
+            c.up_to("}%")?;
+            What::Skipped
+        }
+        b'<' => {
+            c.expect("<")?;
+            match about(c)? {
+                about @ Some(_) => What::Icmp(icmp(c, about)?),
+                None if c.next_word() == "icmp" => What::Icmp(icmp(c, None)?),
+                None => What::Inject(packet(c)?),
+            }
+        }
+        b'>' => {
+            c.expect(">")?;
+            What::Expect(packet(c)?)
+        }
+        _ => What::Call(call(c)?),
     };
-    Ok(Step { line, relative, at, ends, what })
-}
-
-fn seconds(text: &str) -> Result<i64> {
-    text.parse::<f64>().map(|s| (s * 1e6).round() as i64).map_err(|_| format!("'{text}': seconds?"))
-}
-
-fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
-    text.parse().map_err(|_| format!("'{text}': number?"))
+    Ok(Step { line, when, ends, what })
 }
 
 /// `SEQ:END(LEN)`
-fn range(text: &str) -> Result<(u32, usize)> {
-    let (seq, rest) = text.split_once(':').ok_or("SEQ:END(LEN)?")?;
-    let (end, len) = rest.strip_suffix(')').and_then(|r| r.split_once('(')).ok_or("SEQ:END(LEN)?")?;
-    let (seq, end, len): (u32, u32, usize) = (number(seq)?, number(end)?, number(len)?);
+fn range(c: &mut Cursor) -> Result<(u32, usize)> {
+    let seq: u32 = c.number()?;
+    c.expect(":")?;
+    let end: u32 = c.number()?;
+    c.expect("(")?;
+    let len: usize = c.number()?;
+    c.expect(")")?;
     if seq.wrapping_add(len as u32) == end { Ok((seq, len)) } else { Err("SEQ + LEN is not END".into()) }
 }
 
-fn packet(text: &str) -> Result<Packet> {
-    let mut packet = Packet { options: Some(Vec::new()), ..Packet::default() };
-    let mut text = text.trim();
-    if let Some((before, options)) = text.split_once('<') {
-        let list = options.trim().strip_suffix('>').ok_or("> is missing")?;
-        packet.options = if list.trim() == "..." { None } else { Some(self::options(list)?) };
-        text = before.trim();
+/// `[SEQ:END(LEN)]`, where an ICMP message may say what it is about.
+fn about(c: &mut Cursor) -> Result<Option<(u32, usize)>> {
+    let mut ahead = c.clone();
+    if !ahead.takes("[") || !ahead.peek().is_ascii_digit() {
+        return Ok(None);
     }
-    let mut words = text.split_whitespace();
-    for flag in words.next().ok_or("flags?")?.chars() {
+    c.expect("[")?;
+    let about = range(c)?;
+    c.expect("]")?;
+    Ok(Some(about))
+}
+
+fn packet(c: &mut Cursor) -> Result<Packet> {
+    let mut packet = Packet { options: Some(Vec::new()), ..Packet::default() };
+    if c.takes("[") {
+        packet.ecn = match c.up_to("]")?.trim() {
+            "noecn" => Some(0),
+            "ect1" => Some(1),
+            "ect0" => Some(2),
+            "ce" => Some(3),
+            "ect01" => None,
+            other => return Err(format!("[{other}]: not of an IPv4 header here")),
+        };
+    }
+    let mut flags = c.word();
+    // A '.' is no letter of a word.
+    if c.takes(".") {
+        flags.push('.');
+        if c.peek().is_ascii_alphabetic() {
+            flags.push_str(&c.word());
+        }
+    }
+    if flags.is_empty() {
+        return Err("flags?".into());
+    }
+    for flag in flags.chars() {
         packet.flags |= match flag {
             'F' => 1,
             'S' => 2,
@@ -125,225 +206,158 @@ fn packet(text: &str) -> Result<Packet> {
             'P' => 8,
             '.' => 16,
             'U' => 32,
-            // None at all.
+            'E' => 64,
+            'W' | 'C' => 128,
             '-' => 0,
-            _ => return Err(format!("{flag}: flag?")),
+            _ => return Err(format!("{flags}: TCP flags?")),
         };
     }
-    (packet.seq, packet.len) = range(words.next().ok_or("SEQ:END(LEN)?")?)?;
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or("number?")?;
-        match word {
-            "ack" => packet.ack = number(value)?,
-            "win" => packet.window = Some(number(value)?),
-            _ => return Err(format!("{word}?")),
+    (packet.seq, packet.len) = range(c)?;
+    loop {
+        match &*c.next_word() {
+            "ack" => {
+                c.word();
+                packet.ack = c.number()?;
+            }
+            "win" => {
+                c.word();
+                packet.window = Some(c.number()?);
+            }
+            "urg" => {
+                c.word();
+                packet.urgent = c.number()?;
+            }
+            _ => break,
         }
+    }
+    if c.takes("<") {
+        packet.options = if c.takes("...") { None } else { Some(options(c)?) };
+        c.expect(">")?;
     }
     Ok(packet)
 }
 
-fn options(text: &str) -> Result<Vec<Opt>> {
+fn options(c: &mut Cursor) -> Result<Vec<Opt>> {
     let mut list = Vec::new();
-    for option in text.split(',').map(str::trim).filter(|option| !option.is_empty()) {
-        let words: Vec<&str> = option.split_whitespace().collect();
-        list.push(match words[..] {
-            ["nop"] => Opt::Raw(vec![1]),
-            ["eol"] => Opt::Raw(vec![0]),
-            ["mss", size] => Opt::Raw([&[2, 4][..], &number::<u16>(size)?.to_be_bytes()].concat()),
-            ["wscale", shift] => Opt::Raw(vec![3, 3, number(shift)?]),
-            ["sackOK"] => Opt::Raw(vec![4, 2]),
-            ["TS", "val", value, "ecr", echo] => Opt::Stamps(number(value)?, number(echo)?),
-            ["sack", ..] => {
-                let edges = |block: &&str| {
-                    let (start, end) = block.split_once(':').ok_or("START:END?")?;
-                    Ok((number(start)?, number(end)?))
-                };
-                Opt::Sack(words[1..].iter().map(edges).collect::<Result<_>>()?)
-            }
-            _ => return Err(format!("{option}: option?")),
-        });
+    while !c.sees(">") {
+        list.push(option(c)?);
+        if !c.sees(">") {
+            c.expect(",")?;
+        }
     }
     Ok(list)
 }
 
-fn icmp(about: &str, error: &str) -> Result<Icmp> {
-    let seq = match about {
-        "" => 0,
-        _ => range(about.strip_prefix('[').and_then(|a| a.strip_suffix(']')).ok_or("[SEQ:END(LEN)]?")?)?.0,
-    };
-    let words: Vec<&str> = error.split_whitespace().collect();
-    let (words, mtu) = match words[..] {
-        [ref words @ .., "mtu", mtu] => (words, number(mtu)?),
-        _ => (&words[..], 0),
-    };
-    let (kind, codes): (u8, &[&str]) = match words.first() {
-        Some(&"unreachable") => (3, &UNREACHABLE),
-        Some(&"source_quench") => (4, &[]),
-        Some(&"redirect") => (5, &[]),
-        Some(&"time_exceeded") => (11, &["ttl_exceeded_in_transit", "frag_reass_exceeded"]),
-        Some(&"parameter_problem") => (12, &[]),
-        other => return Err(format!("{other:?}: ICMP type?")),
-    };
-    let code = match words.get(1) {
-        None => 0,
-        Some(name) => match name.strip_prefix("code_") {
-            Some(code) => number(code)?,
-            None => codes.iter().position(|c| c == name).ok_or(format!("{name}: code?"))? as u8,
-        },
-    };
-    Ok(Icmp { kind, code, mtu, seq })
+fn option(c: &mut Cursor) -> Result<Opt> {
+    let name = c.word();
+    Ok(match &*name {
+        "nop" => Opt::Raw(vec![1]),
+        "eol" => Opt::Raw(vec![0]),
+        "mss" => Opt::Raw([&[2, 4][..], &c.number::<u16>()?.to_be_bytes()].concat()),
+        "wscale" => Opt::Raw(vec![3, 3, c.number()?]),
+        "sackOK" => Opt::Raw(vec![4, 2]),
+        "TS" => {
+            c.expect("val")?;
+            let value = c.number()?;
+            c.expect("ecr")?;
+            Opt::Stamps(value, c.number()?)
+        }
+        "sack" => {
+            let mut blocks = Vec::new();
+            while c.peek().is_ascii_digit() {
+                let start = c.number()?;
+                c.expect(":")?;
+                blocks.push((start, c.number()?));
+            }
+            Opt::Sack(blocks)
+        }
+        "FO" | "FOEXP" => {
+            let cookie = if c.sees(",") || c.sees(">") { Vec::new() } else { c.hex()? };
+            let (kind, magic) = if name == "FO" { (34, &[][..]) } else { (254, &[0xf9, 0x89][..]) };
+            Opt::Raw([&[kind, (2 + magic.len() + cookie.len()) as u8], magic, &cookie].concat())
+        }
+        _ => return Err(format!("{name}: TCP option?")),
+    })
 }
 
-/// Codes of "destination unreachable", in order.
-const UNREACHABLE: [&str; 16] = [
-    "net_unreachable",
-    "host_unreachable",
-    "protocol_unreachable",
-    "port_unreachable",
-    "frag_needed",
-    "source_route_failed",
-    "net_unknown",
-    "host_unknown",
-    "source_host_isolated",
-    "net_prohibited",
-    "host_prohibited",
-    "net_unreachable_for_tos",
-    "host_unreachable_for_tos",
-    "packet_filtered",
-    "precedence_violation",
-    "precedence_cutoff",
-];
+fn icmp(c: &mut Cursor, before: Option<(u32, usize)>) -> Result<Icmp> {
+    const KINDS: &[(&str, u8)] = &[
+        ("echo_reply", 0),
+        ("unreachable", 3),
+        ("source_quench", 4),
+        ("redirect", 5),
+        ("echo_request", 8),
+        ("time_exceeded", 11),
+        ("parameter_problem", 12),
+        ("timestamp_request", 13),
+        ("timestamp_reply", 14),
+        ("information_request", 15),
+        ("information_reply", 16),
+        ("address_mask_request", 17),
+        ("address_mask_reply", 18),
+    ];
+    const CODES: &[(&str, u8)] = &[
+        ("net_unreachable", 0),
+        ("host_unreachable", 1),
+        ("protocol_unreachable", 2),
+        ("port_unreachable", 3),
+        ("frag_needed", 4),
+        ("source_route_failed", 5),
+        ("net_unknown", 6),
+        ("host_unknown", 7),
+        ("source_host_isolated", 8),
+        ("net_prohibited", 9),
+        ("host_prohibited", 10),
+        ("net_unreachable_for_tos", 11),
+        ("host_unreachable_for_tos", 12),
+        ("packet_filtered", 13),
+        ("precedence_violation", 14),
+        ("precedence_cutoff", 15),
+        ("ttl_exceeded_in_transit", 0),
+        ("frag_reass_exceeded", 1),
+    ];
+    let look_up = |table: &[(&str, u8)], word: &str, number: &str| {
+        let named = table.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+        named.or_else(|| word.strip_prefix(number)?.parse().ok())
+    };
+    c.expect("icmp")?;
+    let word = c.word();
+    let kind = look_up(KINDS, &word, "type_").ok_or(format!("{word}: ICMP type?"))?;
+    let code = look_up(CODES, &c.next_word(), "code_");
+    if code.is_some() {
+        c.word();
+    }
+    let mtu = if c.takes("mtu") { c.number()? } else { 0 };
+    Ok(Icmp { kind, code: code.unwrap_or(0), mtu, about: before.or(about(c)?) })
+}
 
-fn call(text: &str) -> Result<What> {
-    let (name, rest) = text.split_once('(').ok_or("a packet or a call?")?;
-    let mut chars = Chars { text: rest.as_bytes(), at: 0 };
-    let args = chars.list(b')')?;
-    chars.expect(b'=')?;
-    let result = match chars.value()? {
-        Arg::Number(result) => result,
+fn call(c: &mut Cursor) -> Result<Call> {
+    let name = c.word();
+    if name.is_empty() {
+        return Err("a packet or a call?".into());
+    }
+    c.expect("(").map_err(|_| format!("{name}: a packet or a call?"))?;
+    let mut args = Vec::new();
+    while !c.sees(")") {
+        args.push(value(c)?);
+        if !c.sees(")") {
+            c.expect(",")?;
+        }
+    }
+    c.expect(")")?;
+    c.expect("=")?;
+    let result = match value(c)? {
+        Arg::Number(result) => Some(result),
+        Arg::Ellipsis => None,
         _ => return Err("a result?".into()),
     };
-    // What follows in parentheses explains.
-    let errno = rest[chars.at..].split_whitespace().next().filter(|word| !word.starts_with('('));
-    let errno = errno.map(str::to_string);
-    Ok(What::Call { name: name.trim().into(), args, result, errno })
-}
-
-/// Arguments, letter by letter.
-struct Chars<'a> {
-    text: &'a [u8],
-    at: usize,
-}
-
-impl Chars<'_> {
-    fn peek(&mut self) -> u8 {
-        while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
-            self.at += 1;
-        }
-        self.text.get(self.at).copied().unwrap_or(0)
+    let errno = Some(c.next_word()).filter(|word| word.starts_with('E'));
+    if errno.is_some() {
+        c.word();
     }
-
-    fn expect(&mut self, wanted: u8) -> Result<()> {
-        if self.peek() == wanted {
-            self.at += 1;
-            return Ok(());
-        }
-        Err(format!("'{}' is missing", char::from(wanted)))
+    // What the error, or the flags, are in words.
+    if c.takes("(") {
+        c.up_to(")")?;
     }
-
-    fn list(&mut self, end: u8) -> Result<Vec<Arg>> {
-        let mut list = Vec::new();
-        while self.peek() != end {
-            list.push(self.value()?);
-            if self.peek() != end {
-                self.expect(b',')?;
-            }
-        }
-        self.expect(end)?;
-        Ok(list)
-    }
-
-    fn word(&mut self) -> String {
-        self.peek();
-        let from = self.at;
-        while self.text.get(self.at).is_some_and(|b| b.is_ascii_alphanumeric() || b"_-.".contains(b)) {
-            self.at += 1;
-        }
-        String::from_utf8_lossy(&self.text[from..self.at]).into_owned()
-    }
-
-    fn value(&mut self) -> Result<Arg> {
-        match self.peek() {
-            b'[' => {
-                self.at += 1;
-                Ok(Arg::List(self.list(b']')?))
-            }
-            b'{' => {
-                self.at += 1;
-                let mut fields = Vec::new();
-                while self.peek() != b'}' {
-                    let name = self.word();
-                    self.expect(b'=')?;
-                    fields.push((name, self.value()?));
-                    if self.peek() != b'}' {
-                        self.expect(b',')?;
-                    }
-                }
-                self.expect(b'}')?;
-                Ok(Arg::Fields(fields))
-            }
-            _ => {
-                let mut value = 0;
-                loop {
-                    let word = self.word();
-                    if word == "..." {
-                        return Ok(Arg::Ellipsis);
-                    }
-                    value |= symbol(&word)?;
-                    if self.peek() != b'|' {
-                        return Ok(Arg::Number(value));
-                    }
-                    self.at += 1;
-                }
-            }
-        }
-    }
-}
-
-/// A number, or a name of the system's headers.
-fn symbol(word: &str) -> Result<i64> {
-    macro_rules! named {
-        ($($name:ident)*) => { match word { $(stringify!($name) => return Ok(libc::$name as i64),)* _ => {} } };
-    }
-    named! {
-        AF_INET AF_INET6 SOCK_STREAM SOCK_DGRAM SOCK_NONBLOCK IPPROTO_TCP SOL_SOCKET
-        SO_REUSEADDR SO_ERROR SO_LINGER SO_SNDBUF SO_RCVBUF SO_KEEPALIVE SO_TYPE TCP_NODELAY TCP_MAXSEG
-        F_GETFL F_SETFL O_RDWR O_NONBLOCK FIONREAD TIOCOUTQ SHUT_RD SHUT_WR SHUT_RDWR
-        MSG_PEEK MSG_DONTWAIT MSG_WAITALL MSG_OOB EPOLL_CTL_ADD EPOLL_CTL_MOD EPOLL_CTL_DEL
-        EPOLLIN EPOLLOUT EPOLLERR EPOLLHUP EPOLLRDHUP EPOLLET EPOLLONESHOT
-        POLLIN POLLOUT POLLERR POLLHUP POLLRDHUP POLLNVAL
-    }
-    match word {
-        "SIOCINQ" => return Ok(libc::FIONREAD as i64),
-        "SIOCOUTQ" => return Ok(libc::TIOCOUTQ as i64),
-        _ => {}
-    }
-    match word.strip_prefix("0x") {
-        Some(hex) => i64::from_str_radix(hex, 16).map_err(|_| format!("'{word}'?")),
-        // An error is a number, too: what SO_ERROR gives.
-        None => errno(word).map(i64::from).or_else(|_| number(word)),
-    }
-}
-
-/// The number of an errno.
-pub fn errno(name: &str) -> Result<i32> {
-    macro_rules! named {
-        ($($name:ident)*) => { match name { $(stringify!($name) => return Ok(libc::$name),)* _ => {} } };
-    }
-    named! {
-        EAGAIN EWOULDBLOCK EALREADY EBADF ECONNABORTED ECONNREFUSED ECONNRESET EEXIST EHOSTUNREACH EINPROGRESS EINVAL EISCONN ENETUNREACH
-        ENOENT ENOTCONN ENOTSOCK EPIPE ETIMEDOUT EADDRINUSE EAFNOSUPPORT EPROTONOSUPPORT ESOCKTNOSUPPORT EOPNOTSUPP
-        ENOPROTOOPT EFAULT ENOTTY ESPIPE
-    }
-    Err(format!("{name}: errno?"))
+    Ok(Call { name, args, result, errno })
 }
