@@ -10,6 +10,8 @@ const OLDEST: &str = "21.11";
 
 /// The libraries that the shim and the bindings call. Drivers are plug-ins, which EAL loads itself.
 const LIBRARIES: [&str; 5] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring"];
+/// As [`LIBRARIES`], where this DPDK has it: 24.03 took logging out of rte_eal.
+const LATER: [&str; 1] = ["rte_log"];
 
 /// Everything that the crate makes visible; types that these mention come along.
 const FUNCTIONS: &str = "shim_.*|rte_eal_cleanup|rte_strerror\
@@ -45,6 +47,9 @@ fn main() {
     for flag in pkg_config(&["--libs"]) {
         if let Some(dir) = flag.strip_prefix("-L") {
             println!("cargo:rustc-link-search=native={dir}");
+        }
+        if let Some(library) = flag.strip_prefix("-l").filter(|name| LATER.contains(name)) {
+            println!("cargo:rustc-link-lib=dylib={library}");
         }
     }
     for library in LIBRARIES {
