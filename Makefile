@@ -5,6 +5,8 @@
 # make soak       DPDK ports under load for 30 seconds each (in make test: 5)
 # make churn      a million connections, in memory
 # make bench      the benchmark table
+# make bench-cores      two cores against one
+# make bench-flows      over the number of open connections, 1,000 to 4,000,000; draws docs/flows.svg
 # make bench-check   fails when a workload takes over 5 % more instructions a packet than it did
 # make bench-live       iperf3 through the box, beside a kernel bridge
 # make bench-endpoint   epserver beside nginx, and connections in memory
@@ -52,6 +54,12 @@ churn:
 bench: build
 	python3 benches/run.py $(LIBDIR)
 
+bench-cores: build
+	python3 benches/cores.py $(LIBDIR)
+
+bench-flows: build
+	python3 benches/flows.py $(LIBDIR) --svg docs/flows.svg
+
 bench-check: build
 	python3 benches/count.py $(LIBDIR) --check benches/instructions.json
 
@@ -82,4 +90,4 @@ clean:
 	$(CARGO) clean
 	for app in midstat nat simple_firewall epserver epwget; do $(MAKE) -C examples/$$app clean; done
 
-.PHONY: all build demo test soak churn bench bench-check bench-live bench-endpoint install compat-tree lint deps clean
+.PHONY: all build demo test soak churn bench bench-cores bench-flows bench-check bench-live bench-endpoint install compat-tree lint deps clean

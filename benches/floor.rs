@@ -7,14 +7,17 @@
 //! The table holds as many flows as the capture has at its peak. Before the measurement the capture's copy in
 //! memory is prepared for that: a flow takes the tuple of one that has ended, as its record takes the other's slot.
 //!
-//! `floor CAPTURE [PASSES]` pins itself to core 0 and prints one line of `key=value`.
+//! `floor CAPTURE [--passes N] [--warmup N] [--cores N]` prints one line of `key=value` for each core: its thread is pinned to it and
+//! has the packets that a card would give it, its own table and records. The first so many packets of each are not in the figures.
 
 use mos::flow::{Arena, Direction, FlowHash, Record, ShortKey, Table};
 use mos::runtime::affinity::{pin, thread_cpu_ns};
 use mos::wire::checksum::{fill_ipv4, fill_tcp, verify};
+use mos::wire::rss::{Rss, RssForm};
 use mos::wire::{Parsed, ipv4, parse, tcp};
 use std::hint::black_box;
 use std::process::ExitCode;
+use std::sync::Barrier;
 
 const BURST: usize = 64;
 /// Bytes of a pcap file's and a pcap record's header.
@@ -152,6 +155,7 @@ fn rename(frame: &mut [u8], wire_len: u32, to: &ShortKey) {
     assert!(filled.is_some(), "a whole TCP packet takes its checksums");
 }
 
+#[derive(Default)]
 struct Totals {
     packets: u64,
     bytes: u64,
@@ -159,14 +163,30 @@ struct Totals {
     missed: u64,
 }
 
-/// The measured loop: all packets once.
-fn pass(bytes: &[u8], hash: &FlowHash, table: &Table, flows: &Arena<Flow>, totals: &mut Totals) {
+impl Totals {
+    fn add(&mut self, other: &Totals) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.bad += other.bad;
+        self.missed += other.missed;
+    }
+}
+
+/// The measured loop: packets from `*at` on, `most` of them rounded up to a burst, or all.
+fn pass(
+    bytes: &[u8],
+    at: &mut usize,
+    most: u64,
+    hash: &FlowHash,
+    table: &Table,
+    flows: &Arena<Flow>,
+) -> Totals {
+    let mut totals = Totals::default();
     let mut burst = [(ShortKey::default(), 0u64, None::<u32>); BURST];
-    let mut at = FILE_HEADER;
-    loop {
+    while totals.packets < most {
         let mut count = 0;
         for slot in &mut burst {
-            let Some(place) = next(bytes, &mut at) else { break };
+            let Some(place) = next(bytes, at) else { break };
             let frame = &bytes[place.off..place.off + place.cap_len];
             let parsed = parse(frame, place.wire_len);
             let l3 = usize::from(parsed.l3);
@@ -195,56 +215,123 @@ fn pass(bytes: &[u8], hash: &FlowHash, table: &Table, flows: &Arena<Flow>, total
         }
         totals.packets += count as u64;
         if count < BURST {
-            return;
+            break;
         }
+    }
+    totals
+}
+
+/// The capture's packets, dealt out to so many cores.
+fn deal(bytes: Vec<u8>, cores: u32) -> Vec<Vec<u8>> {
+    if cores == 1 {
+        return vec![bytes];
+    }
+    let rss = Rss::new(RssForm::Fair);
+    let mut parts = vec![bytes[..FILE_HEADER].to_vec(); cores as usize];
+    let mut at = FILE_HEADER;
+    while let Some(place) = next(&bytes, &mut at) {
+        let p = parse(&bytes[place.off..place.off + place.cap_len], place.wire_len);
+        let part = &mut parts[rss.queue(p.src, p.dst, p.sport, p.dport, cores) as usize];
+        part.extend_from_slice(&bytes[place.off - RECORD_HEADER..place.off + place.cap_len]);
+    }
+    parts
+}
+
+/// One core's packets: the line about them.
+fn run_core(core: usize, mut bytes: Vec<u8>, options: &Options, start: &Barrier) -> Result<String, String> {
+    let pinned = pin(core);
+    let hash = FlowHash::with_seed(1);
+    let (mut table, mut flows) = (Table::new(), Arena::<Flow>::new());
+    let tuples = share_tuples(&mut bytes, &hash).and_then(|tuples| {
+        for key in &tuples {
+            let id =
+                flows.insert(Flow { key: *key, ..Flow::default() }).map_err(|error| error.to_string())?;
+            let rehash = |index| flows.at(index).map_or(0, |flow| hash.short(&flow.key));
+            table.insert(hash.short(key), id.index, rehash).map_err(|error| error.to_string())?;
+        }
+        Ok(tuples.len())
+    });
+    // Also with an error: the others wait.
+    start.wait();
+    let tuples = tuples?;
+
+    let (mut totals, mut thread_ns) = (Totals::default(), 0);
+    for number in 0..options.passes {
+        let mut at = FILE_HEADER;
+        if number == 0 && options.warmup > 0 {
+            pass(&bytes, &mut at, options.warmup, &hash, &table, &flows);
+        }
+        let start = thread_cpu_ns();
+        totals.add(&pass(&bytes, &mut at, u64::MAX, &hash, &table, &flows));
+        thread_ns += thread_cpu_ns() - start;
+    }
+    let Totals { packets, bytes, bad, missed } = totals;
+    if bad + missed > 0 {
+        return Err(format!("{bad} wrong checksums, {missed} packets without a flow"));
+    }
+    Ok(format!(
+        "FLOOR core={core} packets={packets} bytes={bytes} flows={tuples} ns_per_packet={:.2} thread_ns={thread_ns} pinned={}",
+        thread_ns as f64 / packets.max(1) as f64,
+        u8::from(pinned),
+    ))
+}
+
+/// The command line.
+struct Options {
+    path: String,
+    passes: u32,
+    warmup: u64,
+    cores: u32,
+}
+
+impl Options {
+    fn read(args: &[String]) -> Option<Options> {
+        let [path, rest @ ..] = args else { return None };
+        let mut options = Options { path: path.clone(), passes: 1, warmup: 0, cores: 1 };
+        for pair in rest.chunks(2) {
+            let [name, value] = pair else { return None };
+            match name.as_str() {
+                "--passes" => options.passes = value.parse().ok().filter(|&n| n > 0)?,
+                "--warmup" => options.warmup = value.parse().ok()?,
+                "--cores" => options.cores = value.parse().ok().filter(|n| (1..=64).contains(n))?,
+                _ => return None,
+            }
+        }
+        Some(options)
     }
 }
 
-fn run(path: &str, passes: u32) -> Result<(), String> {
-    let pinned = pin(0);
-    let mut bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+fn run(options: &Options) -> Result<(), String> {
+    let bytes = std::fs::read(&options.path).map_err(|error| error.to_string())?;
     if bytes.len() < FILE_HEADER || bytes[..4] != MAGIC.to_le_bytes() {
-        return Err(format!("{path}: expected a little-endian pcap file with microseconds"));
+        return Err("expected a little-endian pcap file with microseconds".into());
     }
-    let hash = FlowHash::with_seed(1);
-    let tuples = share_tuples(&mut bytes, &hash)?;
-    let (mut table, mut flows) = (Table::new(), Arena::<Flow>::new());
-    for key in &tuples {
-        let id = flows.insert(Flow { key: *key, ..Flow::default() }).map_err(|error| error.to_string())?;
-        let rehash = |index| flows.at(index).map_or(0, |flow| hash.short(&flow.key));
-        table.insert(hash.short(key), id.index, rehash).map_err(|error| error.to_string())?;
-    }
-
-    let mut totals = Totals { packets: 0, bytes: 0, bad: 0, missed: 0 };
-    let start = thread_cpu_ns();
-    for _ in 0..passes {
-        pass(&bytes, &hash, &table, &flows, &mut totals);
-    }
-    let thread_ns = thread_cpu_ns() - start;
-    let Totals { packets, bytes, bad, missed } = totals;
-    println!(
-        "FLOOR packets={packets} bytes={bytes} flows={} ns_per_packet={:.2} thread_ns={thread_ns} pinned={}",
-        tuples.len(),
-        thread_ns as f64 / packets.max(1) as f64,
-        u8::from(pinned),
-    );
-    if bad + missed > 0 {
-        return Err(format!("{path}: {bad} wrong checksums, {missed} packets without a flow"));
+    let start = &Barrier::new(options.cores as usize);
+    let lines: Vec<_> = std::thread::scope(|scope| {
+        let parts = deal(bytes, options.cores).into_iter().enumerate();
+        let threads: Vec<_> =
+            parts.map(|(core, part)| scope.spawn(move || run_core(core, part, options, start))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into())))
+            .collect()
+    });
+    for line in lines {
+        println!("{}", line?);
     }
     Ok(())
 }
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let passes = args.get(1).map_or(Ok(1), |text| text.parse::<u32>());
-    let (Some(path), Ok(passes @ 1..)) = (args.first(), passes) else {
-        println!("usage: floor CAPTURE [PASSES]; benches/run.py calls it");
+    let Some(options) = Options::read(&args) else {
+        println!("usage: floor CAPTURE [--passes N] [--warmup N] [--cores N]; benches/run.py calls it");
         return if args.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     };
-    match run(path, passes) {
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("floor: {error}");
+            eprintln!("floor: {}: {error}", options.path);
             ExitCode::FAILURE
         }
     }

@@ -61,8 +61,8 @@ def cargo(*arguments):
     return [Path(path) for path in built]
 
 
-def build(libdir):
-    """Puts the library and the C programs into WORK."""
+def build(libdir, programs=None):
+    """Puts the library and C programs into WORK."""
     lib = WORK / "lib"
     lib.mkdir(parents=True, exist_ok=True)
     if libdir is None:
@@ -73,7 +73,7 @@ def build(libdir):
     shutil.copy(Path(libdir) / "libmos.so", lib / "libmos.so.0")
     if not (lib / "libmos.so").is_symlink():
         (lib / "libmos.so").symlink_to("libmos.so.0")
-    for name in PROGRAMS:
+    for name in programs or PROGRAMS:
         compiler = os.environ.get("CC", "cc")
         flags = ["-O2", "-Wall", "-Wno-format", f"-I{ROOT / 'include'}"]
         sh(compiler, *flags, "-o", WORK / name, HERE / f"{name}.c", f"-L{lib}", "-lmos", f"-Wl,-rpath,{lib}")
@@ -164,7 +164,7 @@ def run_program(workload, trace, passes):
 
 def run_floor(floor, trace, passes):
     """One run of the floor; returns its figures."""
-    output, _ = pinned([floor, TRACES / f"{trace}.pcap", passes])
+    output, _ = pinned([floor, TRACES / f"{trace}.pcap", "--passes", passes])
     return pairs(output)
 
 

@@ -78,7 +78,7 @@ pub(super) fn run(context: &Context, first: bool) {
         for message in skipped.1 {
             log::warn!("{message}");
         }
-        stats.finish(st);
+        stats.finish(context.core, st);
     });
 }
 

@@ -153,10 +153,15 @@ impl Lines {
     }
 }
 
-/// The figures of a replay, printed at its end when MOS_REPLAY_STATS=1.
+/// The figures of a replay, printed at its end when MOS_REPLAY_STATS=1. The first MOS_REPLAY_WARMUP packets of the core are not
+/// in them.
 #[derive(Debug)]
 pub struct ReplayStats {
     wanted: bool,
+    /// Packets before the clock starts; 0 when it has.
+    warmup: u64,
+    /// Packets and bytes before it did.
+    before: (u64, u64),
     thread_start: u64,
     process_start: u64,
     loop_end: Option<(u64, u64)>,
@@ -169,8 +174,11 @@ impl ReplayStats {
     /// The loop begins.
     pub fn start() -> Self {
         let wanted = std::env::var("MOS_REPLAY_STATS").is_ok_and(|v| v == "1");
+        let warmup = std::env::var("MOS_REPLAY_WARMUP").ok().and_then(|v| v.parse().ok()).unwrap_or(0);
         ReplayStats {
             wanted,
+            warmup: if wanted { warmup } else { 0 },
+            before: (0, 0),
             thread_start: thread_cpu_ns(),
             process_start: process_cpu_ns(),
             loop_end: None,
@@ -182,6 +190,11 @@ impl ReplayStats {
 
     /// After a round: samples memory when the number of flows has grown by a fiftieth.
     pub fn sample(&mut self, st: &State) {
+        if self.warmup > 0 && st.stats.rx_packets >= self.warmup {
+            self.warmup = 0;
+            self.before = (st.stats.rx_packets, st.stats.rx_bytes);
+            (self.thread_start, self.process_start) = (thread_cpu_ns(), process_cpu_ns());
+        }
         if self.wanted && st.stats.flows_now > self.sampled_at + self.sampled_at / 50 {
             self.sampled_at = st.stats.flows_now;
             self.held_peak = self.held_peak.max(held_bytes());
@@ -197,7 +210,7 @@ impl ReplayStats {
     }
 
     /// The replay is over.
-    pub fn finish(&mut self, st: &State) {
+    pub fn finish(&mut self, core: usize, st: &State) {
         if !self.wanted {
             return;
         }
@@ -206,14 +219,13 @@ impl ReplayStats {
         let (thread, process) = self.loop_end.unwrap_or((end, process_cpu_ns()));
         let s = &st.stats;
         let loop_ns = thread - self.thread_start;
-        let per_packet = loop_ns as f64 / s.rx_packets.max(1) as f64;
+        let (packets, bytes) = (s.rx_packets - self.before.0, s.rx_bytes - self.before.1);
+        let per_packet = loop_ns as f64 / packets.max(1) as f64;
         let per_flow = self.held_peak.saturating_sub(self.held_start) as f64 / s.flows_peak.max(1) as f64;
         say!(
-            "MOS_REPLAY_STATS packets={} bytes={} flows={} peak_flows={} loop_ns_per_packet={per_packet:.2} \
+            "MOS_REPLAY_STATS core={core} packets={packets} bytes={bytes} flows={} peak_flows={} loop_ns_per_packet={per_packet:.2} \
              loop_thread_ns={loop_ns} loop_process_ns={} drain_ns={} held_start={} held_peak={} \
              bytes_per_flow={per_flow:.1} peak_rss_bytes={}",
-            s.rx_packets,
-            s.rx_bytes,
             s.flows_created,
             s.flows_peak,
             process - self.process_start,
