@@ -24,7 +24,7 @@ impl Tcb {
 
     /// As [`Tcb::read`], without taking the bytes.
     pub fn peek(&self, out: &mut [u8]) -> Result<usize, Refusal> {
-        if self.recv.unread() > 0 || out.is_empty() {
+        if self.unread() > 0 || out.is_empty() {
             return Ok(self.recv.peek(out));
         }
         self.at_end()
@@ -48,9 +48,9 @@ impl Tcb {
         self.recv.slices()
     }
 
-    /// Bytes that a read would give (FIONREAD).
+    /// Bytes that a read would give (FIONREAD). What came with the peer's SYN waits for the handshake (RFC 9293 3.10.3).
     pub fn unread(&self) -> usize {
-        self.recv.unread()
+        if self.state == State::SynRcvd { 0 } else { self.recv.unread() }
     }
 
     /// Takes `count` bytes that were looked at.
@@ -104,7 +104,7 @@ impl Tcb {
     /// What the connection is ready for.
     pub fn readiness(&self) -> Readiness {
         let mut ready = Readiness::default();
-        if self.recv.unread() > 0 || self.at_end().is_ok() || self.cause.is_some() {
+        if self.unread() > 0 || self.at_end().is_ok() || self.cause.is_some() {
             ready |= Readiness::READABLE;
         }
         let over = self.state == State::Closed;

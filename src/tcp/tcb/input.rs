@@ -75,6 +75,9 @@ impl Tcb {
             self.state = State::SynRcvd;
             self.syn_due = true;
             self.retries = 0;
+            // "If there are other controls or text in the segment, queue them for processing after the ESTABLISHED state has
+            // been reached." Text is; a FIN comes again. So does text for which there is no memory.
+            let _ = self.recv.accept(1, seg.payload);
             return;
         }
         self.acks_due = 1;
@@ -338,6 +341,12 @@ impl Tcb {
         self.snd.max_wnd = self.snd.max_wnd.max(self.snd.wnd);
         self.snd.wl1 = self.recv.nxt;
         self.snd.wl2 = 1;
+        if self.recv.unread() > 0 {
+            // What came with the peer's SYN is there now.
+            self.events |= Events::DATA;
+            self.unacked_segments = 1;
+            self.ack_at = now.saturating_add(self.config.delayed_ack);
+        }
         true
     }
 

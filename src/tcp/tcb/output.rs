@@ -233,10 +233,15 @@ impl Tcb {
         let options = if is_syn { OptionBytes::syn(&self.offer(now)) } else { self.options(now) };
         // RFC 7323 2.2: the window of a SYN is not scaled.
         let shift = if is_syn { 0 } else { self.rcv_shift };
-        let (window, edge) = self.recv.window(shift, self.max_payload());
+        let (mut window, edge) = self.recv.window(shift, self.max_payload());
+        if is_syn {
+            // Counted from behind the peer's SYN, whatever came with that.
+            let more = self.recv.nxt.saturating_sub(1).min(u16::MAX.into()) as u16;
+            window = window.saturating_add(more);
+        }
         let sent = emit(&Transmit {
             seq: self.seq_of(next.offset),
-            ack: if next.flags & ACK != 0 { self.ack_of(self.recv.nxt) } else { 0 },
+            ack: if next.flags & ACK != 0 { self.ack_of(if is_syn { 1 } else { self.recv.nxt }) } else { 0 },
             flags: next.flags,
             window,
             options: options.as_slice(),
@@ -245,7 +250,10 @@ impl Tcb {
         });
         if sent {
             self.recv.edge = edge;
-            if next.flags & ACK != 0 {
+            if is_syn {
+                // Of the peer's SYN alone, whatever came with it.
+                self.last_ack = self.recv.nxt.min(1);
+            } else if next.flags & ACK != 0 {
                 self.acknowledged();
             }
         }
