@@ -197,16 +197,21 @@ impl Tcb {
                     self.acks_due = 1;
                     return None;
                 }
-                // The peer's SYN again: it has not seen our SYN/ACK.
-                self.syn_due = true;
-                return Some(Outcome::Done);
+                if !seg.has(ACK) || self.active {
+                    // The peer's SYN again: it has not seen our SYN/ACK.
+                    self.syn_due = true;
+                    return Some(Outcome::Done);
+                }
+                // A SYN/ACK is no answer to ours.
             }
             // Another SYN, in the window: a passive open returns to LISTEN (fourth check).
-            State::SynRcvd if !self.active && !seg.has(ACK) && seq > 0 && seq < self.recv.edge as i64 => {
+            State::SynRcvd
+                if !self.active && !seg.has(ACK | FIN) && seq > 0 && seq < self.recv.edge as i64 =>
+            {
                 let above = self.seq_of(self.snd.nxt);
                 return Some(Outcome::Reopen { above });
             }
-            State::TimeWait if !seg.has(ACK) && self.may_reopen(seg, seq, stamps) => {
+            State::TimeWait if !seg.has(ACK | FIN) && self.may_reopen(seq, stamps) => {
                 let above = self.seq_of(self.snd.nxt);
                 return Some(Outcome::Reopen { above });
             }
@@ -218,12 +223,12 @@ impl Tcb {
     }
 
     /// RFC 6191 2: a SYN in TIME_WAIT that cannot be an old duplicate.
-    fn may_reopen(&self, seg: &Segment<'_>, seq: i64, stamps: Option<(u32, u32)>) -> bool {
+    fn may_reopen(&self, seq: i64, stamps: Option<(u32, u32)>) -> bool {
         let later = seq > self.recv.nxt as i64;
         match stamps {
             Some((value, _)) if value != self.ts_recent => seq::gt(value, self.ts_recent),
             // The old connection used timestamps: one without them, or at the same tick, is judged by sequence number.
-            _ => later && !seg.has(FIN),
+            _ => later,
         }
     }
 
