@@ -14,6 +14,7 @@ pub mod table;
 pub mod token;
 pub mod wheel;
 
+pub(crate) use crate::fetch::prefetch_lines;
 pub use arena::{Arena, Id, Record};
 pub use hash::FlowHash;
 pub use ids::IdSpace;
@@ -50,25 +51,6 @@ pub(crate) fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), OutOfMemo
         return Err(OutOfMemory);
     }
     Ok(list.try_reserve(more)?)
-}
-
-/// Asks the processor to fetch the first `lines` cache lines (64 bytes each) from `target` on. A hint: it changes
-/// nothing, and is nothing on processors other than x86-64.
-#[inline(always)]
-#[allow(unsafe_code)]
-pub(crate) fn prefetch_lines<T>(target: &T, lines: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let first = std::ptr::from_ref(target).cast::<i8>();
-        for line in 0..lines {
-            // SAFETY: a prefetch reads nothing a program can see and never faults, whatever the address; SSE is part
-            // of x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line * 64)) };
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (target, lines);
 }
 
 /// Which of eight numbers are equal to `wanted`, as a bit set.

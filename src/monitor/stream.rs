@@ -551,7 +551,7 @@ impl State {
         let (mut held, mut holds) = (0, 0);
         if !stream.take_short(tail, bytes) {
             held = stream.allocated_bytes();
-            if stream.take_plain(tail, bytes, chunks).is_err() {
+            if stream.take_plain(tail, bytes, Some(chunks)).is_err() {
                 return false;
             }
             holds = stream.allocated_bytes();
@@ -684,7 +684,8 @@ impl State {
 /// Puts a side on the list of what the end of the iteration looks at, once.
 #[inline]
 fn queue(flow: &mut Flow, id: Id, side: usize, due: &mut VecDeque<(Id, u8)>) {
-    if flow.sides[side].has(Side::QUEUED) || due.try_reserve(1).is_err() {
+    let mut room = || due.len() < due.capacity() || due.try_reserve(1).is_ok();
+    if flow.sides[side].has(Side::QUEUED) || !room() {
         return;
     }
     if !flow.sides[1 - side].has(Side::QUEUED) {

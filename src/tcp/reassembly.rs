@@ -173,7 +173,9 @@ impl Reassembly {
     /// Moves few bytes to where there may be many.
     fn lengthen(&mut self) -> Result<(), OutOfMemory> {
         if let Some(short) = self.short.get(..self.short_len as usize) {
-            self.store.push(short)?;
+            if !short.is_empty() {
+                self.store.push(short)?;
+            }
             self.short_len = LONG;
         }
         Ok(())
@@ -265,7 +267,12 @@ impl Reassembly {
     /// Stores the next bytes of a stream for which [`Reassembly::plan_plain`] says yes: all of them. After an error nothing
     /// has changed.
     #[inline]
-    pub fn take_plain(&mut self, tail: u64, bytes: &[u8], pool: &mut Pool) -> Result<(), OutOfMemory> {
+    pub fn take_plain(
+        &mut self,
+        tail: u64,
+        bytes: &[u8],
+        pool: Option<&mut Pool>,
+    ) -> Result<(), OutOfMemory> {
         if self.short_len != LONG {
             if self.take_short(tail, bytes) {
                 return Ok(());
@@ -338,7 +345,7 @@ impl Reassembly {
     ) -> Result<Accepted, OutOfMemory> {
         if self.is_plain(tail, off, bytes.len()) {
             let len = bytes.len();
-            self.take_plain(tail, bytes, &mut Pool::new())?;
+            self.take_plain(tail, bytes, None)?;
             return Ok(Accepted { tail: tail + len as u64, consumed: len, stored: len, refused: 0 });
         }
         if !self.buffered {

@@ -5,6 +5,7 @@
 //! go by whole chunks, which a [`Pool`] hands to the segments to come. Memory follows the bytes held, within a quarter.
 
 use super::one::One;
+use crate::fetch::prefetch_chunk;
 use std::collections::{TryReserveError, VecDeque};
 use std::fmt;
 
@@ -48,38 +49,71 @@ const CHUNK: usize = 1536;
 /// Least bytes of a first chunk: what the allocator gives anyway.
 const LEAST: usize = 24;
 
+/// Sizes of chunks that can be handed on are multiples of this: a quarter of the smallest, so that rounding up to one keeps within
+/// the budget.
+const STEP: usize = SMALL / 4;
+/// How many such sizes there are, from `SMALL` to `CHUNK`.
+const SIZES: usize = (CHUNK - SMALL) / STEP + 1;
+/// A list of chunks that can be handed on has room for no more.
+const LIST: usize = 8;
+
 /// Chunks that stores have let go, for stores to come: the allocator is asked less often, and the memory is warm.
 #[derive(Debug, Default)]
 pub struct Pool {
-    chunks: Vec<Vec<u8>>,
+    /// By size.
+    chunks: [Vec<Vec<u8>>; SIZES],
+    lists: Vec<One<Chunks>>,
 }
 
 impl Pool {
-    /// Chunks kept at most.
+    /// Chunks of a size, and lists of chunks, kept at most.
     const MOST: usize = 128;
 
     /// An empty pool.
     pub const fn new() -> Self {
-        Pool { chunks: Vec::new() }
+        Pool { chunks: [const { Vec::new() }; SIZES], lists: Vec::new() }
+    }
+
+    /// The chunks of one size, if such are kept.
+    fn of_size(&mut self, capacity: usize) -> Option<&mut Vec<Vec<u8>>> {
+        let above = capacity.checked_sub(SMALL).filter(|above| above % STEP == 0)?;
+        self.chunks.get_mut(above / STEP)
     }
 
     fn give(&mut self, mut chunk: Vec<u8>) {
-        if chunk.capacity() == CHUNK && self.chunks.len() < Self::MOST && self.chunks.try_reserve(1).is_ok() {
+        if let Some(chunks) = self.of_size(chunk.capacity())
+            && chunks.len() < Self::MOST
+            && chunks.try_reserve(1).is_ok()
+        {
             chunk.clear();
-            self.chunks.push(chunk);
+            chunks.push(chunk);
         }
     }
 
-    /// An empty chunk of `capacity` bytes.
-    fn take(&mut self, capacity: usize) -> Result<Vec<u8>, OutOfMemory> {
-        if capacity == CHUNK
-            && let Some(chunk) = self.chunks.pop()
-        {
-            return Ok(chunk);
+    /// An empty chunk of `capacity` bytes, if one is kept.
+    fn take(&mut self, capacity: usize) -> Option<Vec<u8>> {
+        let chunks = self.of_size(capacity)?;
+        let chunk = chunks.pop()?;
+        // Writing to memory that is not in the cache takes longer than all else here; the next one is fetched meanwhile.
+        if let Some(next) = chunks.last() {
+            prefetch_chunk(next, capacity.div_ceil(64));
         }
-        let mut chunk = Vec::new();
-        chunk.try_reserve_exact(capacity)?;
-        Ok(chunk)
+        Some(chunk)
+    }
+
+    fn give_list(&mut self, list: One<Chunks>) {
+        if list.get().is_some_and(|chunks| chunks.capacity() <= LIST)
+            && self.lists.len() < Self::MOST
+            && self.lists.try_reserve(1).is_ok()
+        {
+            self.lists.push(list);
+        }
+    }
+
+    /// A list without chunks for a store that will hold `after` bytes.
+    fn take_list(&mut self, after: usize) -> Option<One<Chunks>> {
+        // It may have more room than a new one: it is for a store that will need it.
+        self.lists.pop_if(|_| after >= 4 * SMALL)
     }
 }
 
@@ -96,7 +130,7 @@ pub struct ByteStore {
     gone: u32,
     /// Bytes held.
     len: u32,
-    /// Capacity of all chunks.
+    /// Memory of all chunks and their list.
     room: u32,
 }
 
@@ -120,7 +154,7 @@ impl ByteStore {
     /// Bytes of memory behind the store.
     #[inline]
     pub fn allocated_bytes(&self) -> usize {
-        self.room as usize + self.older.get().map_or(0, Self::list_bytes)
+        self.room as usize
     }
 
     /// Bytes of memory of a list of chunks, without the chunks.
@@ -153,6 +187,23 @@ impl ByteStore {
         Ok(())
     }
 
+    /// Makes room for one more chunk in the list of the older ones; the store will hold `after`.
+    fn extend_list(&mut self, after: usize, pool: Option<&mut Pool>) -> Result<(), OutOfMemory> {
+        let before = self.older.get().map_or(0, Self::list_bytes);
+        if before == 0 {
+            self.older = match pool.and_then(|pool| pool.take_list(after)) {
+                Some(list) => list,
+                None => One::new(Chunks::new())?,
+            };
+        }
+        if let Some(older) = self.older.get_mut() {
+            let reserved = if older.len() < older.capacity() { Ok(()) } else { older.try_reserve(1) };
+            self.room = (self.room as usize + Self::list_bytes(older) - before) as u32;
+            reserved?;
+        }
+        Ok(())
+    }
+
     /// Leaves the newest chunk behind and begins one for `more` bytes; the store will hold `after`, and `leaves` bytes of its
     /// memory are about to go.
     fn begin_chunk(
@@ -160,21 +211,35 @@ impl ByteStore {
         more: usize,
         after: usize,
         leaves: usize,
-        pool: &mut Pool,
+        mut pool: Option<&mut Pool>,
     ) -> Result<(), OutOfMemory> {
         let first = self.last.capacity() == 0;
         if !first {
-            self.older.get_or_make()?.try_reserve(1)?;
+            self.extend_list(after, pool.as_deref_mut())?;
         }
         let allowed = (roomy(after) + leaves).saturating_sub(self.allocated_bytes());
         // Large buffers take larger chunks: a sixteenth, and there are never many.
         let wanted = if more <= CHUNK && after / 16 <= CHUNK { CHUNK } else { more.max(after / 16) };
         let size = match wanted <= allowed {
             true => wanted,
-            false if first => more,
-            false => allowed.max(more),
+            // The next size that can be handed on, where it is not too large.
+            false if first => match more.next_multiple_of(STEP) {
+                size if size <= allowed => size,
+                _ => more,
+            },
+            false => match allowed - allowed % STEP {
+                size if size >= more => size,
+                _ => allowed.max(more),
+            },
         };
-        let chunk = pool.take(size)?;
+        let chunk = match pool.and_then(|pool| pool.take(size)) {
+            Some(chunk) => chunk,
+            None => {
+                let mut chunk = Vec::new();
+                chunk.try_reserve_exact(size)?;
+                chunk
+            }
+        };
         self.room += chunk.capacity() as u32;
         let left = std::mem::replace(&mut self.last, chunk);
         if !first && let Some(older) = self.older.get_mut() {
@@ -185,13 +250,13 @@ impl ByteStore {
 
     /// Appends `bytes`. After an error nothing has changed.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), OutOfMemory> {
-        self.slide(bytes, usize::MAX, &mut Pool::new())
+        self.slide(bytes, usize::MAX, None)
     }
 
     /// Appends `bytes`, letting as many of the oldest bytes go as needed to hold no more than `limit` (or `bytes` alone).
     /// After an error nothing has changed.
     #[inline]
-    pub fn slide(&mut self, bytes: &[u8], limit: usize, pool: &mut Pool) -> Result<(), OutOfMemory> {
+    pub fn slide(&mut self, bytes: &[u8], limit: usize, pool: Option<&mut Pool>) -> Result<(), OutOfMemory> {
         if self.len() + bytes.len() > limit || bytes.len() > self.last.capacity() - self.last.len() {
             return self.slide_on(bytes, limit, pool);
         }
@@ -202,11 +267,18 @@ impl ByteStore {
 
     /// As [`ByteStore::slide`], where bytes must go or memory is needed.
     #[inline(never)]
-    fn slide_on(&mut self, bytes: &[u8], limit: usize, pool: &mut Pool) -> Result<(), OutOfMemory> {
+    fn slide_on(
+        &mut self,
+        bytes: &[u8],
+        limit: usize,
+        mut pool: Option<&mut Pool>,
+    ) -> Result<(), OutOfMemory> {
         let (held, more) = (self.len(), bytes.len());
         let total = held.checked_add(more).filter(|&n| n <= MOST).ok_or(OutOfMemory)?;
         let excess = total.saturating_sub(limit).min(held);
         let (used, idle) = (self.last.len(), self.last.capacity() - self.last.len());
+        // A small rest of a chunk that is left behind is not worth fetching.
+        let idle = if used >= SMALL && idle < more.min(CHUNK) / 8 { 0 } else { idle };
         let rest = more.saturating_sub(idle);
         if excess == held && more <= self.last.capacity() {
             // All goes: the newest chunk goes on with nothing in it.
@@ -220,9 +292,11 @@ impl ByteStore {
                 self.grow_last(more, total - excess)?;
                 self.last.extend_from_slice(bytes);
             } else {
-                self.begin_chunk(rest, total - excess, self.leaving(excess), pool)?;
+                self.begin_chunk(rest, total - excess, self.leaving(excess), pool.as_deref_mut())?;
                 let (first, second) = bytes.split_at(idle);
-                if let Some(left) = self.older.get_mut().and_then(|older| older.back_mut()) {
+                if !first.is_empty()
+                    && let Some(left) = self.older.get_mut().and_then(|older| older.back_mut())
+                {
                     left.extend_from_slice(first);
                 }
                 self.last.extend_from_slice(second);
@@ -244,10 +318,13 @@ impl ByteStore {
 
     /// Lets the `count` oldest bytes go (all, if it holds fewer). Keeps the memory of the newest chunk; see [`ByteStore::trim`].
     pub fn pop_front(&mut self, count: usize) {
-        self.let_go(count, &mut Pool::new());
+        self.let_go(count, None);
     }
 
-    fn let_go(&mut self, count: usize, pool: &mut Pool) {
+    fn let_go(&mut self, count: usize, mut pool: Option<&mut Pool>) {
+        if count == 0 {
+            return;
+        }
         let count = count.min(self.len());
         let mut gone = self.gone as usize + count;
         self.len -= count as u32;
@@ -257,7 +334,9 @@ impl ByteStore {
             {
                 gone -= front.len();
                 self.room -= front.capacity() as u32;
-                if let Some(chunk) = older.pop_front() {
+                if let Some(chunk) = older.pop_front()
+                    && let Some(pool) = pool.as_deref_mut()
+                {
                     pool.give(chunk);
                 }
             }
@@ -385,9 +464,12 @@ impl ByteStore {
         }
     }
 
-    /// Counts the capacity of the chunks again.
+    /// Counts the memory again.
     fn count_room(&mut self) {
-        let older = self.older.get().map_or(0, |older| older.iter().map(Vec::capacity).sum());
+        let older = self
+            .older
+            .get()
+            .map_or(0, |older| Self::list_bytes(older) + older.iter().map(Vec::capacity).sum::<usize>());
         self.room = (self.last.capacity() + older) as u32;
     }
 
@@ -396,6 +478,7 @@ impl ByteStore {
         pool.give(std::mem::take(&mut self.last));
         if let Some(older) = self.older.get_mut() {
             older.drain(..).for_each(|chunk| pool.give(chunk));
+            pool.give_list(std::mem::take(&mut self.older));
         }
         self.free();
     }
@@ -428,7 +511,7 @@ mod tests {
         for limit in [1024, 2048, 8192, 65_536, 262_144] {
             let (mut store, mut pool) = (ByteStore::new(), Pool::new());
             for i in 0..1000u32 {
-                store.slide(&[i as u8; 1448], limit, &mut pool).unwrap();
+                store.slide(&[i as u8; 1448], limit, Some(&mut pool)).unwrap();
                 assert!(!wasteful(store.allocated_bytes(), store.len()));
                 assert_eq!(store.len(), limit.max(1448).min((i as usize + 1) * 1448));
                 assert!(store.older.get().map_or(0, Chunks::len) <= 64);
@@ -443,17 +526,51 @@ mod tests {
     fn chunks_are_handed_on() {
         let (mut store, mut pool) = (ByteStore::new(), Pool::new());
         for _ in 0..200 {
-            store.slide(&[1; 1448], 8192, &mut pool).unwrap();
+            store.slide(&[1; 1448], 8192, Some(&mut pool)).unwrap();
         }
-        assert!((1..=2).contains(&pool.chunks.len()), "{}", pool.chunks.len());
+        let kept = |pool: &Pool| pool.chunks[SIZES - 1].len();
+        assert!((1..=2).contains(&kept(&pool)), "{}", kept(&pool));
         store.retire(&mut pool);
         assert_eq!((store.len(), store.allocated_bytes()), (0, 0));
-        assert!((6..=8).contains(&pool.chunks.len()), "{}", pool.chunks.len());
+        assert!((6..=8).contains(&kept(&pool)), "{}", kept(&pool));
+        assert_eq!(pool.lists.len(), 1);
         for _ in 0..2 * Pool::MOST {
             pool.give(Vec::with_capacity(CHUNK));
             pool.give(Vec::with_capacity(CHUNK + 1));
+            pool.give(Vec::with_capacity(CHUNK + STEP));
+            pool.give(Vec::with_capacity(SMALL - STEP));
         }
-        assert_eq!(pool.chunks.len(), Pool::MOST);
+        assert_eq!(kept(&pool), Pool::MOST);
+        assert_eq!(pool.chunks[..SIZES - 1].iter().map(Vec::len).sum::<usize>(), 0);
+    }
+
+    #[test]
+    fn a_single_segment_of_any_size_leaves_a_chunk_to_be_handed_on() {
+        for len in SMALL..=CHUNK {
+            let (mut store, mut pool) = (ByteStore::new(), Pool::new());
+            store.slide(&vec![7; len], 8192, Some(&mut pool)).unwrap();
+            assert!(!wasteful(store.allocated_bytes(), len), "{len}: {}", store.allocated_bytes());
+            store.retire(&mut pool);
+            assert_eq!(pool.chunks.iter().map(Vec::len).sum::<usize>(), 1, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_chunks_is_handed_on_to_who_needs_it() {
+        let (mut store, mut pool) = (ByteStore::new(), Pool::new());
+        for _ in 0..5 {
+            store.slide(&[1; 1448], 8192, Some(&mut pool)).unwrap();
+        }
+        store.retire(&mut pool);
+        assert_eq!(pool.lists.len(), 1);
+        for (bytes, left) in [(512, 1), (1448, 0)] {
+            for _ in 0..2 {
+                store.slide(&vec![1; bytes], 8192, Some(&mut pool)).unwrap();
+                assert!(!wasteful(store.allocated_bytes(), store.len()));
+            }
+            assert_eq!(pool.lists.len(), left);
+            store.free();
+        }
     }
 
     #[test]
@@ -518,7 +635,7 @@ mod tests {
                             store.push(&bytes).unwrap();
                         } else {
                             store.trim();
-                            store.slide(&bytes, limit, &mut pool).unwrap();
+                            store.slide(&bytes, limit, Some(&mut pool)).unwrap();
                             prop_assert!(!wasteful(store.allocated_bytes(), store.len()));
                         }
                     }
