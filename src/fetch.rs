@@ -27,3 +27,9 @@ fn prefetch_address(first: *const u8, lines: usize) {
 pub(crate) fn prefetch_chunk(chunk: &[u8], lines: usize) {
     prefetch_address(chunk.as_ptr(), lines);
 }
+
+/// As [`prefetch_lines`], for the lines behind the end of what a chunk holds.
+#[inline(always)]
+pub(crate) fn prefetch_tail(chunk: &[u8], lines: usize) {
+    prefetch_address(chunk.as_ptr().wrapping_add(chunk.len()), lines);
+}

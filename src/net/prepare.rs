@@ -11,7 +11,7 @@ use crate::io::replay::{BATCH, Fill, RxFrame};
 use crate::monitor::State;
 use crate::monitor::event::{ON_NEW_DATA, ON_PKT_IN, on_null, on_rcv, on_snd};
 use crate::monitor::segment::{SegmentOptions, options_of, segment_of};
-use crate::tcp::machine::{ACK, SYN, Segment};
+use crate::tcp::machine::{ACK, FIN, RST, SYN, Segment};
 use crate::wire::checksum;
 use crate::wire::parse::{self, Class, Parsed};
 use crate::wire::udp;
@@ -232,9 +232,23 @@ pub fn batch(st: &mut State, verify: bool) {
                 let to = if p.key().1 != flow.has(Flow::REVERSED) { SVR } else { CLI };
                 cold.prefetch(flow.sides[to].cold);
                 wanted |= on_null(ON_NEW_DATA);
+            } else if p.parsed.flags & (FIN | RST) != 0 {
+                for side in &flow.sides {
+                    cold.prefetch(side.cold);
+                }
             }
             if flow.interest & wanted != 0 {
                 sockets.prefetch(flow.socket);
+            }
+        }
+    }
+    for p in prepared.iter() {
+        if p.parsed.wire_payload_len > 0
+            && let Some(flow) = flows.at(p.hint)
+        {
+            let to = if p.key().1 != flow.has(Flow::REVERSED) { SVR } else { CLI };
+            if let Some(cold) = cold.get(flow.sides[to].cold) {
+                cold.stream.prefetch(p.parsed.wire_payload_len as usize);
             }
         }
     }

@@ -251,6 +251,14 @@ impl Reassembly {
             && tail <= u64::MAX - len as u64
     }
 
+    /// Fetches in advance what storing the next `more` bytes touches beside this object, which should have been fetched.
+    #[inline]
+    pub fn prefetch(&self, more: usize) {
+        if self.short_len == LONG {
+            self.store.prefetch(more);
+        }
+    }
+
     /// Whether nothing is out of order, no hole was given up and no FIN is waited for.
     #[inline]
     pub fn is_unbroken(&self) -> bool {

@@ -5,7 +5,7 @@
 //! go by whole chunks, which a [`Pool`] hands to the segments to come. Memory follows the bytes held, within a quarter.
 
 use super::one::One;
-use crate::fetch::prefetch_chunk;
+use crate::fetch::{prefetch_chunk, prefetch_lines, prefetch_tail};
 use std::collections::{TryReserveError, VecDeque};
 use std::fmt;
 
@@ -144,6 +144,19 @@ impl ByteStore {
     #[inline]
     pub fn len(&self) -> usize {
         self.len as usize
+    }
+
+    /// Fetches in advance what appending `more` bytes touches.
+    #[inline]
+    pub fn prefetch(&self, more: usize) {
+        let used = self.last.len();
+        let idle = self.last.capacity() - used;
+        if let Some(older) = self.older.get() {
+            prefetch_lines(older, 1);
+        }
+        if idle >= more.min(CHUNK) / 8 {
+            prefetch_tail(&self.last, more.min(idle).div_ceil(64).min(8));
+        }
     }
 
     /// Whether nothing is held.
