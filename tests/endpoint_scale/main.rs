@@ -54,7 +54,7 @@ fn mos(ids: i32) -> Mos {
 #[test]
 fn one_after_the_other() {
     churn(20_000);
-    idle(20_000);
+    idle(100_000);
     flood(100_000);
 }
 
@@ -129,16 +129,17 @@ fn churn(total: usize) {
 fn idle(total: usize) {
     let before = held();
     let mut lab = Lab::new(mos(total as i32 + 10), |_| {});
-    let listener = lab.nodes[1].listen(80, 1000);
+    // One port has no more than 65,535 peers at an address.
+    let listeners = [80, 81].map(|port| lab.nodes[1].listen(port, 1000));
     let object = lab.nodes[1].with(|e, m, t| e.epoll_create(m, t)).expect("an id");
     let mut open = 0;
     let mut clients = Vec::new();
     while open < total {
         while clients.len() < (open + 500).min(total) {
-            clients.push(lab.nodes[0].connect(at(1, 80)));
+            clients.push(lab.nodes[0].connect(at(1, 80 + (clients.len() % 2) as u16)));
         }
         lab.step();
-        while let Some(s) = lab.nodes[1].accept(listener) {
+        while let Some(s) = listeners.iter().find_map(|&l| lab.nodes[1].accept(l)) {
             lab.nodes[1].on(|st| st.control(object, s, Change::Add(IN, s.into()))).expect("watched");
             open += 1;
         }
