@@ -127,11 +127,12 @@ impl Endpoint {
             (None, None) => return errno(libc::EADDRNOTAVAIL),
         };
         let local = stack.local_end(stream.bound, sources, peer)?;
+        st.take_foreign(*local.ip(), 1)?;
+        let stack = st.stack_mut().ok_or(Errno(libc::ENOMEM))?;
         if stream.conn != Id::NONE {
             stack.close(stream.conn);
         }
         let conn = stack.connect(id, local, peer, &path, &stream.wishes)?;
-        st.take_foreign(*local.ip());
         if let Some(stream) = st.stream_mut(id) {
             stream.conn = conn;
         }
@@ -163,10 +164,8 @@ impl Endpoint {
             return errno(libc::EINVAL);
         }
         let st = self.state(t);
+        st.take_foreign(base, count)?;
         st.sources = Some(Sources { base, count });
-        for n in 0..count {
-            st.take_foreign(Ipv4Addr::from_bits(base.to_bits().wrapping_add(n)));
-        }
         Ok(())
     }
 }
@@ -217,7 +216,7 @@ impl State {
         if addr.port() != 0 && listeners.is_some_and(|l| l.is_taken(addr, stream.wishes.reuse_port)) {
             return errno(libc::EADDRINUSE);
         }
-        self.take_foreign(*addr.ip());
+        self.take_foreign(*addr.ip(), 1)?;
         if let Some(stream) = self.stream_mut(id) {
             stream.bound = Some(addr);
         }

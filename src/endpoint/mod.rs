@@ -4,6 +4,7 @@
 //! Nothing here waits or knows threads: a call does what can be done now, or says that it cannot yet; who waits, and how,
 //! is `runtime`'s. What changes notes the sockets whose waiters are to look again ([`State::take_woken`]).
 
+mod addresses;
 pub mod calls;
 pub mod conn;
 pub mod epoll;
@@ -55,7 +56,7 @@ pub struct State {
     /// Source addresses that `mtcp_init_rss` prepared.
     sources: Option<Sources>,
     /// Addresses that are no port's and were given by bind or `mtcp_init_rss`: packets to them may be ours.
-    foreign: Vec<Ipv4Addr>,
+    foreign: addresses::Addresses,
     /// The core's time, µs.
     now: u64,
     /// Threads that sleep until something changes; with none, nothing needs noting.
@@ -207,11 +208,12 @@ impl State {
         }
     }
 
-    /// Remembers an address that may be no port's.
-    fn take_foreign(&mut self, addr: Ipv4Addr) {
-        if !addr.is_unspecified() && !self.foreign.contains(&addr) && self.foreign.try_reserve(1).is_ok() {
-            self.foreign.push(addr);
+    /// Remembers addresses that may be no port's: `count` from `base` on.
+    fn take_foreign(&mut self, base: Ipv4Addr, count: u32) -> Result<()> {
+        if base.is_unspecified() {
+            return Ok(());
         }
+        self.foreign.add(base, count).map_err(|_| Errno(libc::ENOMEM))
     }
 
     /// Passes on to sockets what the connections have told.

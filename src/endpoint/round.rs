@@ -152,7 +152,7 @@ impl Endpoint {
             return true;
         }
         let ours = self.view(t);
-        if !st.host.local.is_own(p.dst) && !ours.foreign.contains(&p.dst_addr()) {
+        if !st.host.local.is_own(p.dst) && !ours.foreign.contains(p.dst_addr()) {
             return false;
         }
         let (local, peer) = ends(p);

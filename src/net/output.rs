@@ -53,7 +53,8 @@ pub enum Sent {
 pub enum Unsent {
     /// No route, or the address of a group (ENETUNREACH).
     NoRoute,
-    /// The destination is one of our own addresses: nothing for the wire.
+    /// The destination is one of our own addresses, or in 127.0.0.0/8, which never leaves a host (RFC 1122 3.2.1.3): nothing for
+    /// the wire.
     Own,
     /// No source given, and the port has none (EADDRNOTAVAIL).
     NoSource,
@@ -97,7 +98,7 @@ impl Host {
     /// # Errors
     /// [`Unsent::NoRoute`], [`Unsent::Own`].
     pub fn path(&self, dst: Ipv4Addr) -> Result<Path, Unsent> {
-        if self.local.is_own(u32::from_ne_bytes(dst.octets())) {
+        if dst.is_loopback() || self.local.is_own(u32::from_ne_bytes(dst.octets())) {
             return Err(Unsent::Own);
         }
         let hop = self.next_hop(dst).ok_or(Unsent::NoRoute)?;

@@ -1,10 +1,11 @@
 //! What a waiting application must hear of, and what a connection that is over must not keep from others.
 
-use crate::lab::{Lab, at};
+use crate::lab::{Lab, Link, Node, at, errno};
+use mos::config::Mos;
 use mos::endpoint::epoll::Change;
 use mos::endpoint::events::{HUP, IN, OUT, RDHUP};
 use mos::tcp::tcb::calls::Shutdown;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// An epoll object on host `n` that watches a socket.
 fn watch(lab: &Lab, n: usize, sock: u32, events: u32) -> u32 {
@@ -186,4 +187,42 @@ fn many_connections_at_once_to_an_unknown_neighbour() {
     });
     assert!(lab.now - begun < 100_000, "after {} µs", lab.now - begun);
     assert_eq!(lab.nodes[0].stats().sent_lost, 0);
+}
+
+/// There is no loopback: a connection to an own address, or to 127.0.0.0/8, fails at once, and nothing leaves (RFC 1122 3.2.1.3).
+#[test]
+fn there_is_no_way_to_oneself() {
+    let lab = Lab::with_buffers(8192);
+    lab.nodes[0].listen(80, 10);
+    for to in [at(0, 80), SocketAddrV4::new([127, 0, 0, 1].into(), 80)] {
+        let sock = lab.nodes[0].socket();
+        let tried = lab.nodes[0].with(|e, m, t| e.connect(m, t, sock, to, false));
+        assert_eq!(tried, errno(libc::ENETUNREACH), "{to}");
+        lab.nodes[0].round(lab.now, Vec::new());
+        assert_eq!((lab.nodes[0].connections(), lab.nodes[0].left().len()), (0, 0), "{to}");
+        // The socket is as good as new.
+        assert_eq!(lab.nodes[0].with(|e, m, t| e.connect(m, t, sock, at(1, 80), false)), Ok(false));
+        assert_eq!(lab.nodes[0].abort(sock), Ok(()));
+        lab.nodes[0].left();
+    }
+}
+
+/// Addresses that `mtcp_init_rss` prepared, again and again: what comes for any of them is ours.
+#[test]
+fn prepared_addresses_are_answered_for() {
+    let mut lab = Lab::with_buffers(8192);
+    // Nobody answers ARP for them: the peer is told.
+    let link = Link { neighbour: Some((Ipv4Addr::UNSPECIFIED, 0, [2, 0, 0, 0, 0, 1])), ..Link::default() };
+    lab.nodes[1] = Node::on_link(link, 1, Mos::default(), |_| {}, |_, _, _, _, _, _| {});
+    let listener = lab.nodes[1].listen(80, 10);
+    let base = Ipv4Addr::new(10, 7, 0, 0);
+    for _ in 0..3 {
+        let prepared = lab.nodes[0].with(|e, m, t| e.init_rss(m, t, base, 1 << 16, *at(1, 0).ip()));
+        assert_eq!(prepared, Ok(()));
+    }
+    let [c, s] = lab.connected(listener);
+    let own = lab.nodes[0].on(|st| st.own_address(c)).expect("a stream");
+    assert!((base..=Ipv4Addr::new(10, 7, 255, 255)).contains(own.ip()), "{own}");
+    assert_eq!(lab.nodes[0].write(c, b"x"), Ok(Some(1)));
+    lab.until("the byte", |lab| lab.nodes[1].on(|st| st.unread(s)) == Ok(1));
 }

@@ -69,8 +69,8 @@ pub type Call = fn(usize, usize, i32, i32, u64, usize);
 pub struct Link {
     /// Bytes of the largest IP packet.
     pub mtu: u16,
-    /// A neighbour whose hardware address need not be asked for.
-    pub neighbour: Option<(Ipv4Addr, [u8; 6])>,
+    /// Neighbours (address and prefix length) whose hardware address need not be asked for.
+    pub neighbour: Option<(Ipv4Addr, u8, [u8; 6])>,
 }
 
 impl Default for Link {
@@ -119,12 +119,8 @@ impl Node {
         };
         // Everything is on the link: a scripted peer may have any address.
         let routes = Routes::new([route([10, 0, 0, 0], 24), route([0; 4], 0)]);
-        context.monitor.cell.get_mut().host = Host::new(
-            Arc::new(local),
-            Arc::new(routes),
-            Arc::new(Neighbours::new(link.neighbour.map(|(addr, mac)| (addr, 32, mac)))),
-            7,
-        );
+        context.monitor.cell.get_mut().host =
+            Host::new(Arc::new(local), Arc::new(routes), Arc::new(Neighbours::new(link.neighbour)), 7);
         Node { context, out }
     }
 

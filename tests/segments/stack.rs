@@ -47,7 +47,7 @@ impl Stack {
     pub fn new(settings: &Settings) -> Result<Self, String> {
         let (mut config, open) = config_of(settings)?;
         config.iss = Some(ISS);
-        let link = Link { mtu: open.mtu, neighbour: Some((ip(1), PEER)) };
+        let link = Link { mtu: open.mtu, neighbour: Some((ip(1), 32, PEER)) };
         let mos = Mos { max_concurrency: 100, ..Mos::default() };
         let node = Node::on_link(link, 0, mos, |tcp| *tcp = config, |_, _, _, _, _, _| {});
         node.round(START, Vec::new());
