@@ -13,6 +13,7 @@ struct Ends {
     arriving: VecDeque<(u64, Vec<u8>)>,
     left: Vec<Vec<u8>>,
     takes: usize,
+    longest: usize,
     down: bool,
 }
 
@@ -22,7 +23,13 @@ pub struct Cable(Arc<Mutex<Ends>>);
 
 impl Default for Cable {
     fn default() -> Self {
-        let ends = Ends { arriving: VecDeque::new(), left: Vec::new(), takes: usize::MAX, down: false };
+        let ends = Ends {
+            arriving: VecDeque::new(),
+            left: Vec::new(),
+            takes: usize::MAX,
+            longest: usize::MAX,
+            down: false,
+        };
         Cable(Arc::new(Mutex::new(ends)))
     }
 }
@@ -56,6 +63,11 @@ impl Cable {
     /// So many frames more are taken by flushes.
     pub fn takes(&self, n: usize) {
         self.0.lock().takes = n;
+    }
+
+    /// Longer frames are never taken.
+    pub fn takes_bytes(&self, longest: usize) {
+        self.0.lock().longest = longest;
     }
 
     /// The link is lost.
@@ -141,8 +153,9 @@ unsafe impl Device for MemoryDevice {
         }
     }
 
-    fn has_room(&self, _: usize) -> Queued {
-        match (self.cable.0.lock().down, self.queue.len() < BURST) {
+    fn has_room(&self, len: usize) -> Queued {
+        let ends = self.cable.0.lock();
+        match (ends.down || len > ends.longest, self.queue.len() < BURST) {
             (true, _) => Queued::Never,
             (false, true) => Queued::Yes,
             (false, false) => Queued::Full,

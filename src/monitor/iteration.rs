@@ -8,6 +8,7 @@ use crate::io::replay::Fill;
 use crate::net::forward;
 use crate::net::prepare;
 use crate::net::route::Hop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 
 impl State {
@@ -109,19 +110,36 @@ impl Monitor {
     /// Packets this host sends itself, when there are monitors: these see them as any other, then they leave.
     pub fn outgoing(&self, t: &mut Token, mut frames: Vec<(Hop, Vec<u8>)>) {
         let st = self.state(t);
+        let before = st.stats;
         let lent = frames.iter_mut().map(|(hop, frame)| (hop.port, std::mem::take(frame)));
         if !st.io.lend(st.now_ns, lent, &mut st.batch) {
             st.stats.no_memory += frames.len() as u64;
             return;
         }
-        prepare::batch(st, false);
+        let mut seen = 0;
+        let shown = catch_unwind(AssertUnwindSafe(|| self.show_outgoing(t, &frames, &mut seen)));
+        let st = self.state(t);
+        // They were not received, whatever became of them.
+        st.stats.take_back_inspection(&before);
+        st.stats.truncated = before.truncated;
+        st.batch.clear();
+        st.prepared.clear();
+        st.io.give_back();
+        forward::settle(st);
+        if let Err(fault) = shown {
+            st.stats.sent_lost += (frames.len() - seen) as u64;
+            resume_unwind(fault);
+        }
+    }
+
+    /// See [`outgoing`](Self::outgoing): `frames` are lent by now; `seen` counts those whose fate is settled.
+    fn show_outgoing(&self, t: &mut Token, frames: &[(Hop, Vec<u8>)], seen: &mut usize) {
+        prepare::batch(self.state(t), false);
         for (at, &(hop, _)) in frames.iter().enumerate().take(self.state(t).batch.len()) {
             self.refresh_views(t);
-            let before = self.state(t).stats;
             self.inspect(t, at);
             let st = self.state(t);
-            st.stats.take_back_inspection(&before);
-            st.stats.truncated = before.truncated;
+            *seen += 1;
             if st.cur.dropped {
                 st.stats.sent_lost += 1;
             } else {
@@ -136,11 +154,6 @@ impl Monitor {
             }
             self.finish_packet(t);
         }
-        let st = self.state(t);
-        st.batch.clear();
-        st.prepared.clear();
-        st.io.give_back();
-        forward::settle(st);
     }
 
     /// What follows the packets of an iteration.

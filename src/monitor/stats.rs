@@ -121,6 +121,20 @@ impl Stats {
         self.in_fragment = before.in_fragment;
     }
 
+    /// Packets that an output had taken, and that are lost with so many bytes. It does not say whose they were: of those received
+    /// as far as it goes, then our own.
+    pub fn take_back_sent(&mut self, lost: u64, bytes: u64) {
+        let forwarded = lost.min(self.forwarded);
+        let forwarded_bytes = bytes.min(self.forwarded_bytes);
+        self.forwarded -= forwarded;
+        self.forwarded_bytes -= forwarded_bytes;
+        self.drop_tx += forwarded;
+        let own = lost - forwarded;
+        self.sent_packets -= own.min(self.sent_packets);
+        self.sent_bytes -= (bytes - forwarded_bytes).min(self.sent_bytes);
+        self.sent_lost += own;
+    }
+
     /// Sum over what inspection made of packets: always `rx_packets`.
     pub fn inspected(&self) -> u64 {
         self.in_flow
@@ -159,5 +173,26 @@ impl Stats {
     pub fn settle_fault(&mut self) {
         self.in_fault += self.rx_packets.saturating_sub(self.inspected());
         self.drop_fault += self.rx_packets.saturating_sub(self.fates());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_output_lost_is_counted_with_its_bytes() {
+        let own = Stats { sent_packets: 5, sent_bytes: 500, ..Stats::default() };
+        let mut s = own;
+        s.take_back_sent(2, 160);
+        assert_eq!((s.sent_packets, s.sent_bytes, s.sent_lost, s.drop_tx), (3, 340, 2, 0));
+        let mut s = Stats { forwarded: 3, forwarded_bytes: 3000, ..own };
+        s.take_back_sent(2, 1800);
+        assert_eq!((s.forwarded, s.forwarded_bytes, s.drop_tx), (1, 1200, 2));
+        assert_eq!((s.sent_packets, s.sent_bytes, s.sent_lost), (5, 500, 0));
+        // The last one received, and two of our own.
+        s.take_back_sent(3, 1400);
+        assert_eq!((s.forwarded, s.forwarded_bytes, s.drop_tx), (0, 0, 3));
+        assert_eq!((s.sent_packets, s.sent_bytes, s.sent_lost), (3, 300, 2));
     }
 }

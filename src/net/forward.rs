@@ -46,7 +46,19 @@ fn send(st: &mut State, at: usize) {
             stats.forwarded += 1;
             stats.forwarded_bytes += sent as u64;
         }
-        None => stats.drop_tx += 1,
+        None => not_taken(st, at, to, end),
+    }
+}
+
+/// The output takes the first `end` bytes of a packet not now, or, because of their number, never.
+#[cold]
+fn not_taken(st: &mut State, at: usize, to: u8, end: usize) {
+    let len = end.min(st.io.frame(&st.batch[at]).len());
+    let mtu = st.host.local.port(to).and_then(|p| p.mtu);
+    if mtu.is_some_and(|mtu| len > HEADER_LEN + usize::from(mtu)) {
+        st.stats.drop_too_long += 1;
+    } else {
+        st.stats.drop_tx += 1;
     }
 }
 
@@ -222,29 +234,15 @@ fn settle_now(st: &mut State) {
 /// At the end of an iteration: what was forwarded leaves, then what callbacks queued and what waited.
 pub fn outbox(st: &mut State) {
     let (lost, bytes, mut waiting) = st.io.flush();
-    count_lost(st, lost, bytes);
+    st.stats.take_back_sent(lost, bytes);
     st.host.tick(st.now_ms);
     if !st.host.ready.is_empty() || st.host.lost != Lost::default() {
         settle_now(st);
         let (lost, bytes, wait) = st.io.flush();
-        count_lost(st, lost, bytes);
+        st.stats.take_back_sent(lost, bytes);
         waiting |= wait;
     }
     st.tx_waiting = waiting;
-}
-
-/// Packets that a live device had taken, and that are lost: of those received as far as it goes.
-fn count_lost(st: &mut State, lost: u64, bytes: u64) {
-    if lost == 0 {
-        return;
-    }
-    let s = &mut st.stats;
-    let forwarded = lost.min(s.forwarded);
-    s.forwarded -= forwarded;
-    s.forwarded_bytes -= bytes.min(s.forwarded_bytes);
-    s.drop_tx += forwarded;
-    s.sent_packets -= (lost - forwarded).min(s.sent_packets);
-    s.sent_lost += lost - forwarded;
 }
 
 /// The core ends: what waits is given up.
@@ -252,4 +250,58 @@ pub fn abandon(st: &mut State) {
     st.host.abandon();
     outbox(st);
     settle(st);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Mos};
+    use crate::io::live::{Live, LiveDevice};
+    use crate::io::memory::Cable;
+    use crate::io::output::Output;
+    use crate::io::source::{Port, Source};
+    use crate::monitor::state::ForeignCalls;
+    use crate::net::host::Host;
+    use crate::net::local::{Local, LocalPort, made_up_mac};
+    use crate::net::prepare;
+    use crate::runtime::context::Context;
+    use std::sync::Arc;
+
+    /// As a bump in the wire, with a device behind that takes no frame over its MTU.
+    #[test]
+    fn what_a_device_never_takes_is_too_long_and_not_too_much() {
+        for native in [false, true] {
+            let cables = [Cable::default(), Cable::default()];
+            cables[1].takes_bytes(1514);
+            let device = |n: usize| LiveDevice::new(n as u8, true, Box::new(cables[n].device(native)));
+            let port = |mate, n| Port { mate, output: Some(Output::Device(n)), ..Port::default() };
+            let ports = vec![port(Some(1), 0), port(Some(0), 1)];
+            let calls = ForeignCalls { callback: |_, _, _, _, _, _| {}, filter: |_, _, _, _, _, _| false };
+            let config = Arc::new(Config { apps: Vec::new(), mos: Mos::default() });
+            let source = Source::live(Live::new(vec![device(0), device(1)]), ports);
+            let mut context = Context::detached(0, config, calls, source);
+            let st = context.monitor.cell.get_mut();
+            let local = |n| LocalPort { mac: made_up_mac(n), own: None, mtu: Some(1500) };
+            let local = Arc::new(Local::new(vec![local(0), local(1)]));
+            st.host = Host::new(local, Arc::default(), Arc::default(), 1);
+            let mut pass = |frames: usize, len: usize| {
+                for _ in 0..frames {
+                    cables[0].arrive(&vec![0x88; len]);
+                }
+                prepare::receive(st, false);
+                prepare::batch(st, false);
+                for at in 0..st.batch.len() {
+                    packet(st, at, Fate::Forward, true);
+                }
+                let s = &st.stats;
+                (s.forwarded, s.drop_too_long, s.drop_tx)
+            };
+            assert_eq!(pass(2, 1514), (2, 0, 0), "native: {native}");
+            assert_eq!(pass(2, 1515), (2, 2, 0), "native: {native}");
+            cables[1].takes(0);
+            assert_eq!(pass(64, 60), (64, 2, 2), "native: {native}");
+            cables[1].goes_down();
+            assert_eq!(pass(1, 60), (64, 2, 3), "native: {native}");
+        }
+    }
 }
