@@ -230,7 +230,7 @@ int mtcp_pipe(mctx_t mctx, int pipeid[2]);
  *   MOS_TIMESTAMP                uint32_t: last activity of the flow in microseconds
  * A side that holds no payload yet gives ENODATA. At SOL_SOCKET, for end hosts: SO_ERROR,
  * SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_RCVBUF, SO_SNDBUF, SO_LINGER, SO_TYPE,
- * SO_ACCEPTCONN; at IPPROTO_TCP: TCP_NODELAY, TCP_MAXSEG.
+ * SO_ACCEPTCONN; at IPPROTO_TCP: TCP_NODELAY, TCP_MAXSEG; at IPPROTO_IP: IP_TTL, IP_TOS.
  */
 int mtcp_getsockopt(mctx_t mctx, int sock, int level, int optname, void *optval,
 		    socklen_t *optlen);
@@ -243,8 +243,9 @@ int mtcp_getsockopt(mctx_t mctx, int sock, int level, int optname, void *optval,
  *   MOS_STOP_MON                    MOS_SIDE_CLI, _SVR or _BOTH: no further events there
  * From another thread than a callback's, options of one flow wait until the core is between
  * two rounds; those of listeners do not wait for callbacks.
- * At SOL_SOCKET and IPPROTO_TCP, for end hosts: SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE,
- * SO_RCVBUF, SO_SNDBUF, SO_LINGER (0 s: close resets), TCP_NODELAY.
+ * At SOL_SOCKET, IPPROTO_TCP and IPPROTO_IP, for end hosts: SO_REUSEADDR, SO_REUSEPORT,
+ * SO_KEEPALIVE, SO_RCVBUF, SO_SNDBUF, SO_LINGER (0 s: close resets), TCP_NODELAY, IP_TTL (1 to
+ * 255, or -1), IP_TOS (without its ECN bits).
  */
 int mtcp_setsockopt(mctx_t mctx, int sock, int level, int optname, const void *optval,
 		    socklen_t optlen);

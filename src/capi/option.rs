@@ -74,7 +74,7 @@ entry! {
 /// Options of stream sockets (D19). Other sockets: ENOTSOCK; unknown options and levels: ENOSYS.
 fn stream_option(c: &Context, t: &Token, sock: c_int, level: c_int) -> Result<u32> {
     let id = id_of(sock, c.monitor.settings.max_ids)?;
-    if level != SOL_SOCKET && level != libc::IPPROTO_TCP {
+    if ![SOL_SOCKET, libc::IPPROTO_TCP, libc::IPPROTO_IP].contains(&level) {
         return Err(Errno(libc::ENOSYS));
     }
     let used = c.endpoint.view(t).sockets.get(id).is_some() || c.monitor.setup.lock().ids.is_used(id);
@@ -112,6 +112,8 @@ unsafe fn get_stream(
         (SOL_SOCKET, libc::SO_ACCEPTCONN) => [listens.into(), 0],
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => [wishes.nodelay.into(), 0],
         (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => [int(mss), 0],
+        (libc::IPPROTO_IP, libc::IP_TTL) => [wishes.used_ttl().into(), 0],
+        (libc::IPPROTO_IP, libc::IP_TOS) => [wishes.tos.into(), 0],
         _ => return Err(Errno(libc::ENOSYS)),
     };
     let size = if (level, optname) == (SOL_SOCKET, libc::SO_LINGER) { 8 } else { 4 };
@@ -154,6 +156,7 @@ unsafe fn set_stream(
                 | libc::SO_SNDBUF
                 | libc::SO_LINGER
         ),
+        libc::IPPROTO_IP => matches!(optname, libc::IP_TTL | libc::IP_TOS),
         _ => optname == libc::TCP_NODELAY,
     };
     if !known {
@@ -183,6 +186,12 @@ unsafe fn set_stream(
             let seconds = seconds.clamp(0, u16::MAX.into()) as u16;
             wishes.linger = (value != 0).then_some(seconds);
         }
+        (libc::IPPROTO_IP, libc::IP_TTL) => {
+            if !wishes.set_ttl(value) {
+                return Err(Errno(libc::EINVAL));
+            }
+        }
+        (libc::IPPROTO_IP, _) => wishes.set_tos(value),
         _ => wishes.nodelay = value != 0,
     }
     c.endpoint.state(t).set_wishes(id, wishes).map(|()| 0)

@@ -385,8 +385,12 @@ impl State {
         }
         let Some(stream) = self.stream_mut(id) else { return errno(libc::ENOTSOCK) };
         stream.wishes = wishes;
-        if stream.conn == Id::NONE {
+        let conn = stream.conn;
+        if conn == Id::NONE {
             return Ok(());
+        }
+        if let Some(conn) = self.stack_mut().and_then(|stack| stack.conns.get_mut(conn)) {
+            conn.look(&wishes);
         }
         self.with(id, |tcb, _| {
             if wishes.nodelay != before.nodelay {

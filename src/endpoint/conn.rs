@@ -1,6 +1,6 @@
 //! A connection: its state machine, its addresses, and where it stands with its socket or listener.
 
-use super::socket::NONE;
+use super::socket::{NONE, Wishes};
 use crate::flow::arena::{Arena, Record};
 use crate::flow::key::ShortKey;
 use crate::flow::wheel::Links;
@@ -34,6 +34,9 @@ pub struct Conn {
     pub ip_id: u16,
     /// The flags below.
     pub flags: u8,
+    /// `IP_TTL`, `IP_TOS`, as in [`Wishes`].
+    pub ttl: u8,
+    pub tos: u8,
 }
 
 impl Conn {
@@ -52,6 +55,11 @@ impl Conn {
     pub fn new(tcb: One<Tcb>, key: ShortKey, reversed: bool, hop: Hop) -> Self {
         let flags = if reversed { Conn::REVERSED } else { 0 };
         Conn { tcb, key, hop, flags, ..Conn::default() }
+    }
+
+    /// Its packets look as its socket wishes.
+    pub fn look(&mut self, wishes: &Wishes) {
+        (self.ttl, self.tos) = (wishes.ttl, wishes.tos);
     }
 
     /// Whether a flag is set.
@@ -93,6 +101,8 @@ impl Default for Conn {
             listener: NONE,
             ip_id: 0,
             flags: 0,
+            ttl: 0,
+            tos: 0,
         }
     }
 }

@@ -136,7 +136,7 @@ impl Stack {
             open.iss = crate::tcp::seq::max(open.iss, above.wrapping_add(64_000));
         }
         let Some(tcb) = Tcb::accept(self.config.clone(), self.now, &open, seg) else { return };
-        if let Some(id) = self.add_half_open(sock, local, peer, path, tcb) {
+        if let Some(id) = self.add_half_open(sock, &wishes, local, peer, path, tcb) {
             self.changed(id);
         }
     }
@@ -145,6 +145,7 @@ impl Stack {
     fn add_half_open(
         &mut self,
         sock: u32,
+        wishes: &Wishes,
         local: SocketAddrV4,
         peer: SocketAddrV4,
         path: &Path,
@@ -153,6 +154,7 @@ impl Stack {
         let id = self.add(local, peer, path, tcb).ok()?;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.listener = sock;
+            conn.look(wishes);
             conn.flags |= Conn::HALF_OPEN;
             self.half_open += 1;
         }
@@ -208,7 +210,7 @@ impl Stack {
         }
         let open = self.open(local, peer, path, &wishes);
         let tcb = Tcb::from_cookie(self.config.clone(), self.now, &open, seg, &found);
-        let Some(id) = self.add_half_open(sock, local, peer, path, tcb) else { return true };
+        let Some(id) = self.add_half_open(sock, &wishes, local, peer, path, tcb) else { return true };
         let now = self.now;
         if let Some(tcb) = self.tcb_mut(id) {
             tcb.on_segment(now, seg);

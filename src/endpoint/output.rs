@@ -12,7 +12,7 @@ use crate::wire::{checksum, ipv4, tcp};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Time to live of our packets.
-const TTL: u8 = 64;
+pub const TTL: u8 = 64;
 /// Segments a connection sends in a row while others wait.
 const BURST: usize = 64;
 
@@ -25,12 +25,15 @@ pub enum Taken {
     Full,
 }
 
-/// Both ends of a connection, and the identification of its packet.
+/// Both ends of a connection, and what else the IP header of its packet says.
 #[derive(Clone, Copy, Debug)]
 struct Ends {
     local: SocketAddrV4,
     peer: SocketAddrV4,
     ip_id: u16,
+    /// 0: the usual.
+    ttl: u8,
+    tos: u8,
 }
 
 /// Writes a frame without hardware addresses to the start of `frame`; its length.
@@ -47,7 +50,9 @@ fn write(frame: &mut Vec<u8>, ends: &Ends, seg: &Transmit<'_>) -> Option<usize> 
     let frame = &mut frame[..len];
     frame[ethernet::OFF_TYPE..HEADER_LEN].copy_from_slice(&ethernet::TYPE_IPV4.to_be_bytes());
     let packet = &mut frame[HEADER_LEN..];
-    ipv4::emit(packet, *ends.local.ip(), *ends.peer.ip(), ipv4::PROTO_TCP, TTL, total)?;
+    let ttl = if ends.ttl == 0 { TTL } else { ends.ttl };
+    ipv4::emit(packet, *ends.local.ip(), *ends.peer.ip(), ipv4::PROTO_TCP, ttl, total)?;
+    packet[ipv4::OFF_TOS] = ends.tos;
     packet[ipv4::OFF_ID..][..2].copy_from_slice(&ends.ip_id.to_be_bytes());
     let (head, body) = packet[ipv4::MIN_HEADER_LEN..].split_at_mut(header);
     head[..2].copy_from_slice(&ends.local.port().to_be_bytes());
@@ -96,7 +101,7 @@ impl Stack {
             let hop = conn.hop;
             let Some(tcb) = conn.tcb.get_mut() else { continue };
             // Also with nothing to send: what waits for a closed window needs its timer.
-            let mut ends = Ends { local, peer, ip_id: conn.ip_id };
+            let mut ends = Ends { local, peer, ip_id: conn.ip_id, ttl: conn.ttl, tos: conn.tos };
             let mut stuck = false;
             let count = tcb.poll_transmit(now, BURST, |seg| {
                 let Some(len) = write(frame, &ends, seg) else {
@@ -138,7 +143,7 @@ impl Stack {
         let list = self.replies.take();
         for &Reply { local, peer, seq, ack, flags, window, ref options } in &list {
             let Some(path) = below.path(*peer.ip()) else { continue };
-            let ends = Ends { local, peer, ip_id: self.draw() as u16 };
+            let ends = Ends { local, peer, ip_id: self.draw() as u16, ttl: TTL, tos: 0 };
             let options = options.as_slice();
             let seg =
                 Transmit { seq, ack, flags, window, options, payload: Payload::EMPTY, retransmission: false };

@@ -25,8 +25,32 @@ pub struct Wishes {
     pub send_buffer: u32,
     /// `SO_RCVBUF`; 0: as configured.
     pub recv_buffer: u32,
+    /// `IP_TTL`; 0: the usual.
+    pub ttl: u8,
+    /// `IP_TOS`, without its ECN bits: these are TCP's (RFC 3168 6.1), and we speak no ECN.
+    pub tos: u8,
     /// `SO_LINGER`, seconds. Of a close with any but 0 the data is delivered in the background.
     pub linger: Option<u16>,
+}
+
+impl Wishes {
+    /// `IP_TTL` as an application says it: -1 for the usual. Whether it is one.
+    #[must_use]
+    pub fn set_ttl(&mut self, value: i32) -> bool {
+        let ttl = if value == -1 { Some(0) } else { u8::try_from(value).ok().filter(|&ttl| ttl > 0) };
+        self.ttl = ttl.unwrap_or(self.ttl);
+        ttl.is_some()
+    }
+
+    /// `IP_TOS` as an application says it.
+    pub fn set_tos(&mut self, value: i32) {
+        self.tos = value as u8 & !3;
+    }
+
+    /// The time to live that packets have.
+    pub fn used_ttl(&self) -> u8 {
+        if self.ttl == 0 { super::output::TTL } else { self.ttl }
+    }
 }
 
 /// A stream socket that is no listener.

@@ -196,6 +196,7 @@ impl Stack {
         }
         if let Some(conn) = self.conns.get_mut(id) {
             conn.sock = sock;
+            conn.look(wishes);
         }
         self.changed(id);
         Ok(id)

@@ -226,3 +226,42 @@ fn prepared_addresses_are_answered_for() {
     assert_eq!(lab.nodes[0].write(c, b"x"), Ok(Some(1)));
     lab.until("the byte", |lab| lab.nodes[1].on(|st| st.unread(s)) == Ok(1));
 }
+
+/// Time to live and type of service of the packets among these, as (ttl, tos).
+fn looks(frames: &[Vec<u8>]) -> Vec<(u8, u8)> {
+    let packets = frames.iter().filter(|f| f[12..14] == [8, 0]);
+    packets.map(|f| (f[14 + 8], f[14 + 1])).collect()
+}
+
+/// `IP_TTL` and `IP_TOS`, from the SYN on, from a listener's SYN/ACK on, and changed on the way.
+#[test]
+fn packets_look_as_their_socket_wishes() {
+    let mut lab = Lab::with_buffers(8192);
+    lab.introduce();
+    let listener = lab.nodes[1].listen(80, 10);
+    let wish = |lab: &Lab, n: usize, id: u32, ttl: i32, tos: i32| {
+        lab.nodes[n].on(|st| {
+            let mut wishes = st.wishes(id).expect("a socket");
+            assert!(wishes.set_ttl(ttl));
+            wishes.set_tos(tos);
+            st.set_wishes(id, wishes).expect("a socket");
+        });
+    };
+    wish(&lab, 1, listener, 9, 0x20);
+    let client = lab.nodes[0].socket();
+    wish(&lab, 0, client, 4, 0xff);
+    assert_eq!(lab.nodes[0].with(|e, m, t| e.connect(m, t, client, at(1, 80), false)), Ok(false));
+    let now = lab.now;
+    lab.nodes[0].round(now, Vec::new());
+    let syn = lab.nodes[0].left();
+    assert_eq!(looks(&syn), [(4, 0xfc)]);
+    lab.nodes[1].round(now, syn);
+    let answer = lab.nodes[1].left();
+    assert_eq!(looks(&answer), [(9, 0x20)]);
+    lab.nodes[0].round(now, answer);
+    assert_eq!(looks(&lab.nodes[0].left()), [(4, 0xfc)]);
+    wish(&lab, 0, client, -1, 0);
+    assert_eq!(lab.nodes[0].write(client, b"x"), Ok(Some(1)));
+    lab.nodes[0].round(now, Vec::new());
+    assert_eq!(looks(&lab.nodes[0].left()), [(64, 0)]);
+}

@@ -68,6 +68,8 @@ impl World {
             }
             (libc::IPPROTO_TCP, libc::TCP_NODELAY) => [wishes.nodelay.into()],
             (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => [sizes.2 as i32],
+            (libc::IPPROTO_IP, libc::IP_TTL) => [wishes.used_ttl().into()],
+            (libc::IPPROTO_IP, libc::IP_TOS) => [wishes.tos.into()],
             (libc::IPPROTO_TCP, libc::TCP_INFO) => return Ok(self.info(id, listens)),
             (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
                 let mut name = self.congestion().as_bytes().to_vec();
@@ -147,6 +149,12 @@ impl World {
             // Nothing of it shows on the wire.
             (libc::SOL_SOCKET, libc::SO_DEBUG | libc::SO_PRIORITY | libc::SO_OOBINLINE) => return Ok(()),
             (libc::IPPROTO_TCP, libc::TCP_NODELAY) => wishes.nodelay = first != 0,
+            (libc::IPPROTO_IP, libc::IP_TTL) => {
+                if !wishes.set_ttl(first) {
+                    return Err(libc::EINVAL);
+                }
+            }
+            (libc::IPPROTO_IP, libc::IP_TOS) => wishes.set_tos(first),
             _ => return Err(libc::ENOPROTOOPT),
         }
         self.on(|st| st.set_wishes(id, wishes)).map_err(|e| e.0)
