@@ -313,3 +313,23 @@ fn firewall_denies_by_default_and_names_a_wrong_line() {
         assert!(outcome.failure().is_some() && said.contains(":2: expected `allow|deny"), "{wrong}: {said}");
     }
 }
+
+/// The limits of a configuration cost nothing before there is traffic.
+#[test]
+fn start_up_takes_little_memory_whatever_the_limits() {
+    let dir = fresh("start-up");
+    let conf = dir.join("mos.conf");
+    let demo = root().join("tests/data/demo.pcap");
+    let text = format!(
+        "mos {{\n\tforward = 0\n\tmax_concurrency = 100000000\n\trmem_size = 16777216\n\tnetdev {{\n\t\t{} 1\n\t}}\n}}\n",
+        demo.display()
+    );
+    fs::write(&conf, text).expect("write mos.conf");
+    let args = ["-n", "-f", conf.to_str().expect("UTF-8")];
+    let outcome = run(midstat(), &args, &[("MOS_REPLAY_STATS", "1")], Duration::from_secs(20));
+    assert_eq!(outcome.failure(), None);
+    let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    let peak = said.split("peak_rss_bytes=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let peak: u64 = peak.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no figure in {said}"));
+    assert!(peak > 1_000_000 && peak < 50_000_000, "{peak} bytes");
+}
