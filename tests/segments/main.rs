@@ -9,6 +9,7 @@ mod driver;
 #[path = "../endpoint/lab.rs"]
 #[allow(dead_code)]
 mod lab;
+mod matrix;
 mod parse;
 mod run;
 mod stack;
