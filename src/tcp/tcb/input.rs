@@ -406,9 +406,9 @@ impl Tcb {
         if taken.in_order > 0 && !self.recv.discard {
             self.events |= Events::DATA;
         }
-        // What the network card or the peer's put together from several segments counts as so many.
-        let segments = (seg.payload.len() as u32 / self.max_payload()).clamp(1, u8::MAX.into());
-        self.unacked_segments = self.unacked_segments.saturating_add(segments as u8);
+        // What a network card put together from several full segments counts as more than one.
+        let several = seg.payload.len() as u32 >= 2 * self.max_payload();
+        self.unacked_segments = self.unacked_segments.saturating_add(1 + u8::from(several));
         if taken.ahead {
             // RFC 5681 4.2: each gets its duplicate acknowledgment. With SACK one says it all.
             let most = if self.sack { 1 } else { u8::MAX };
