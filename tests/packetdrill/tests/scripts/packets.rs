@@ -66,7 +66,7 @@ impl Run {
         tcp.resize(tcp.len() + packet.len, 0);
         let sum = sum(&pseudo(REMOTE, LOCAL, &tcp));
         tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-        self.send(6, packet.ecn.unwrap_or(0), &tcp)
+        self.send(6, packet.tos.or(packet.ecn).unwrap_or(0), &tcp)
     }
 
     pub fn icmp(&mut self, icmp: &Icmp) -> Result<()> {
@@ -85,8 +85,8 @@ impl Run {
         self.send(1, 0, &message)
     }
 
-    fn send(&self, protocol: u8, ecn: u8, payload: &[u8]) -> Result<()> {
-        let packet = [&ip(protocol, ecn, REMOTE, LOCAL, payload.len())[..], payload].concat();
+    fn send(&self, protocol: u8, tos: u8, payload: &[u8]) -> Result<()> {
+        let packet = [&ip(protocol, tos, REMOTE, LOCAL, payload.len())[..], payload].concat();
         // SAFETY: as many bytes as said.
         let sent = unsafe {
             (self.table.0.netdev_send)(self.table.0.userdata, packet.as_ptr().cast(), packet.len())
@@ -147,6 +147,9 @@ impl Run {
         if packet.ecn.is_some_and(|ecn| ecn != bytes[1] & 3) {
             return Err(format!("ECN bits were {}", bytes[1] & 3));
         }
+        if packet.tos.is_some_and(|tos| tos != bytes[1]) || packet.ttl.is_some_and(|ttl| ttl != bytes[8]) {
+            return Err(format!("type of service was {:#x}, time to live {}", bytes[1], bytes[8]));
+        }
         if let Some((earliest, latest)) = when {
             let time = time - self.origin;
             let late = if time > latest { time - latest } else { (time - earliest).min(0) };
@@ -191,8 +194,8 @@ impl Run {
     }
 }
 
-fn ip(protocol: u8, ecn: u8, from: [u8; 4], to: [u8; 4], len: usize) -> Vec<u8> {
-    let mut header = vec![0x45, ecn];
+fn ip(protocol: u8, tos: u8, from: [u8; 4], to: [u8; 4], len: usize) -> Vec<u8> {
+    let mut header = vec![0x45, tos];
     header.extend(((20 + len) as u16).to_be_bytes());
     header.extend([0, 0, 0, 0, 255, protocol, 0, 0]);
     header.extend(from);

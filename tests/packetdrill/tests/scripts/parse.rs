@@ -60,6 +60,9 @@ pub struct Call {
 pub struct Packet {
     /// ECN bits of the IP header; `None`: not said.
     pub ecn: Option<u8>,
+    /// `(tos N)`: type of service, ECN bits included; `(ttl N)`.
+    pub tos: Option<u8>,
+    pub ttl: Option<u8>,
     pub flags: u8,
     pub seq: u32,
     pub len: usize,
@@ -186,6 +189,18 @@ fn packet(c: &mut Cursor) -> Result<Packet> {
             "ect01" => None,
             other => return Err(format!("[{other}]: not of an IPv4 header here")),
         };
+    }
+    if c.takes("(") {
+        let said = c.up_to(")")?;
+        let (name, value) = said.trim().split_once(' ').ok_or("(tos N) or (ttl N)")?;
+        let value = value.trim();
+        let hex = value.strip_prefix("0x").map(|hex| u8::from_str_radix(hex, 16));
+        let value = hex.unwrap_or(value.parse()).map_err(|_| format!("'{value}': not a byte"))?;
+        match name {
+            "tos" => packet.tos = Some(value),
+            "ttl" => packet.ttl = Some(value),
+            _ => return Err(format!("({name}): not of an IPv4 header here")),
+        }
     }
     let mut flags = c.word();
     // A '.' is no letter of a word.
