@@ -160,7 +160,7 @@ impl Monitor {
         let st = self.state(t);
         let cold = st.flow_of(sock).map(|f| f.sides[side].cold).and_then(|n| st.cold.get_mut(n));
         // The ring must exist: no payload has come on that side yet otherwise (C58).
-        let cold = cold.filter(|c| c.had_buffer).ok_or(Errno(libc::EFAULT))?;
+        let cold = cold.filter(|c| c.stream.was_used()).ok_or(Errno(libc::EFAULT))?;
         cold.stream.set_overlap(overlap?);
         Ok(())
     }

@@ -91,7 +91,7 @@ impl Monitor {
         let st = self.view(t);
         let s = &st.flow_of(sock)?.sides[side];
         let cold = st.cold.get(s.cold)?;
-        if !cold.had_buffer {
+        if !cold.stream.was_used() {
             return None;
         }
         let init_seq = s.irs.wrapping_add(1);
@@ -118,7 +118,7 @@ impl Monitor {
         let st = self.view(t);
         let s = &st.flow_of(sock)?.sides[side];
         let cold = st.cold.get(s.cold)?;
-        if !cold.had_buffer {
+        if !cold.stream.was_used() {
             return None;
         }
         if !s.has(Side::NO_BUFFER) {

@@ -17,12 +17,8 @@ use std::ops::Range;
 pub struct Cold {
     /// The received stream.
     pub stream: Reassembly,
-    /// The in-order tail when NEW_DATA was last delivered.
-    pub delivered: u64,
     /// When TIME_WAIT began or was restarted: virtual milliseconds, truncated.
     pub time_wait_since: u32,
-    /// Whether this side ever had a buffer.
-    pub had_buffer: bool,
 }
 
 // A side that holds bytes may take 128 bytes besides a quarter more than them.
@@ -37,9 +33,7 @@ impl State {
             let buffered = !s.has(Side::NO_BUFFER);
             let cold = Cold {
                 stream: Reassembly::new(s.data_tail(), if buffered { self.rmem } else { 0 }),
-                delivered: s.data_tail(),
                 time_wait_since: self.now_ms as u32,
-                had_buffer: false,
             };
             match self.cold.insert(cold) {
                 Ok(number) => s.cold = number,
@@ -378,7 +372,7 @@ impl Monitor {
         s.clear(Side::NEW_DATA);
         let tail = s.data_tail();
         if let Some(cold) = st.cold.get_mut(s.cold) {
-            cold.delivered = tail;
+            cold.stream.mark_told(tail);
         }
         if flow.interest & on_null(ON_NEW_DATA) == 0 {
             return;
@@ -460,7 +454,7 @@ impl Monitor {
                 continue;
             }
             if let Some(cold) = st.cold.get_mut(s.cold) {
-                cold.delivered = s.data_tail();
+                cold.stream.mark_told(s.data_tail());
             }
             if interest & on_null(ON_NEW_DATA) != 0 {
                 // Between packets there is no current one.
@@ -541,7 +535,7 @@ impl State {
         let Some(head) = stream.plan_plain(tail, len) else { return false };
         if head > stream.head(tail) {
             // Bytes go: announced ones are delivered first, and whoever has not read them hears of it.
-            if y.has(Side::NEW_DATA) && head > cold.delivered {
+            if y.has(Side::NEW_DATA) && stream.is_untold(tail, head) {
                 return false;
             }
             if interest & on_null(ON_ERROR) != 0 && !sockets.all_read(first_socket, to, head) {
@@ -556,9 +550,7 @@ impl State {
             }
             holds = stream.allocated_bytes();
         }
-        if !cold.had_buffer {
-            cold.had_buffer = true;
-        }
+        stream.mark_used();
         stats.stream_bytes += len as u64;
         y.set_tail(tail + len as u64);
         y.set(Side::NEW_DATA);
@@ -720,7 +712,7 @@ fn accept(
     let nothing = |piece| Found { piece, stored: 0, refused: 0, held: 0, holds: 0, later: false };
     let tail = y.tail();
     let plan = cold.stream.plan(tail, off, bytes.len());
-    if plan.evict_to > cold.delivered && y.has(Side::NEW_DATA) {
+    if y.has(Side::NEW_DATA) && cold.stream.is_untold(tail, plan.evict_to) {
         cold.stream.mark_read(tail);
         return nothing(Piece::DeliverFirst);
     }
@@ -737,7 +729,9 @@ fn accept(
     let (held, had_hole) = (cold.stream.allocated_bytes(), cold.stream.has_hole());
     let Ok(accepted) = cold.stream.accept(tail, off, bytes, wire) else { return nothing(Piece::NoMemory) };
     let buffered = cold.stream.is_buffered();
-    cold.had_buffer |= buffered;
+    if buffered {
+        cold.stream.mark_used();
+    }
     let mut later = false;
     if accepted.tail > tail {
         y.set_tail(accepted.tail);

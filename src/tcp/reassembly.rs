@@ -90,7 +90,7 @@ struct Disorder {
 static NO_RANGES: Ranges = Ranges::new();
 
 /// So many bytes of a stream need no memory beside this object.
-const SHORT: usize = 37;
+const SHORT: usize = 32;
 /// In `Reassembly::short_len`: the bytes are in the store.
 const LONG: u8 = u8::MAX;
 
@@ -108,9 +108,13 @@ pub struct Reassembly {
     capacity: u32,
     /// The tail before the latest segment that could move it, truncated.
     pile: u32,
+    /// The tail when the owner last told its readers, truncated.
+    told: u32,
     overlap: Overlap,
     /// Bytes are kept, not only ranges.
     buffered: bool,
+    /// Whether a segment was ever taken while bytes were kept.
+    was_used: bool,
     /// How many bytes `short` holds, which then are all of `head..tail`, in order; or [`LONG`].
     short_len: u8,
     short: [u8; SHORT],
@@ -139,8 +143,10 @@ impl Reassembly {
             disorder: One::none(),
             capacity: clamped(capacity),
             pile: tail as u32,
+            told: tail as u32,
             overlap: Overlap::First,
             buffered: capacity > 0,
+            was_used: false,
             short_len: if capacity > 0 { 0 } else { LONG },
             short: [0; SHORT],
             store: ByteStore::new(),
@@ -214,6 +220,33 @@ impl Reassembly {
             self.tidy();
         }
         reached
+    }
+
+    /// The readers are told of everything up to the in-order tail.
+    #[inline]
+    pub fn mark_told(&mut self, tail: u64) {
+        self.told = tail as u32;
+    }
+
+    /// Whether evicting what lies below `to` would take bytes that readers were not told of. Less than 4 GB are ever untold.
+    #[inline]
+    pub fn is_untold(&self, tail: u64, to: u64) -> bool {
+        let untold = (tail as u32).wrapping_sub(self.told);
+        to > tail.saturating_sub(untold.into())
+    }
+
+    /// A segment was taken while bytes are kept.
+    #[inline]
+    pub fn mark_used(&mut self) {
+        // Written once, for the same reason as a side's flags.
+        if !self.was_used {
+            self.was_used = true;
+        }
+    }
+
+    /// Whether a segment was ever taken while bytes were kept.
+    pub fn was_used(&self) -> bool {
+        self.was_used
     }
 
     /// The overlap policy.
@@ -651,6 +684,8 @@ impl Reassembly {
             self.buffered = true;
             self.head = self.end(tail);
             self.pile = tail as u32;
+            // What was not kept needs no telling.
+            self.told = tail as u32;
             return;
         }
         if let Some(short) = self.short.get_mut(..self.short_len as usize) {

@@ -270,11 +270,21 @@ impl ByteStore {
     /// After an error nothing has changed.
     #[inline]
     pub fn slide(&mut self, bytes: &[u8], limit: usize, pool: Option<&mut Pool>) -> Result<(), OutOfMemory> {
-        if self.len() + bytes.len() > limit || bytes.len() > self.last.capacity() - self.last.len() {
+        let total = self.len() + bytes.len();
+        let excess = total.saturating_sub(limit);
+        if excess > bytes.len() || bytes.len() > self.last.capacity() - self.last.len() {
             return self.slide_on(bytes, limit, pool);
         }
+        if excess > 0 {
+            // Mostly the oldest chunk has more bytes than go.
+            let goes = self.gone as usize + excess;
+            if self.older.get().and_then(|older| older.front()).is_none_or(|front| front.len() <= goes) {
+                return self.slide_on(bytes, limit, pool);
+            }
+            self.gone = goes as u32;
+        }
         self.last.extend_from_slice(bytes);
-        self.len += bytes.len() as u32;
+        self.len = (total - excess) as u32;
         Ok(())
     }
 
