@@ -39,7 +39,7 @@ impl Tail {
 impl Tcb {
     /// Where the segment that was sent last begins, if `most` bytes still fit one (RFC 8985 7.3).
     pub(super) fn probe_from(&self, most: u32) -> u64 {
-        self.last_segment(self.snd.nxt, most).max(self.snd.nxt.saturating_sub(self.tail.last.into()))
+        self.last_segment(self.snd.nxt, most).max(self.snd.nxt.saturating_sub(self.tail.last.max(1).into()))
     }
 
     /// A segment of `len` sequence numbers was sent for the first time.
