@@ -363,6 +363,12 @@ impl Tcb {
         u32::from(self.mss).saturating_sub(if self.timestamps { 12 } else { 0 }).max(1)
     }
 
+    /// What both ends have agreed on: timestamps, selective acknowledgments, window scaling. Nothing before the handshake.
+    pub fn agreed(&self) -> (bool, bool, bool) {
+        let known = self.recv.nxt > 0;
+        (known && self.timestamps, known && self.sack, known && self.scaling)
+    }
+
     /// The smoothed round-trip time in microseconds; 0: not measured.
     pub fn srtt(&self) -> u64 {
         self.rtt.srtt()

@@ -89,15 +89,6 @@ impl World {
 
     /// `struct tcp_info`, as far as the stack knows it.
     fn info(&self, id: u32, listens: bool) -> Vec<u8> {
-        let offers = self.on(|st| {
-            let config = st.config();
-            let bits = [
-                (config.timestamps, OPT_TIMESTAMPS),
-                (config.sack, OPT_SACK),
-                (config.window_scaling, OPT_WSCALE),
-            ];
-            bits.iter().filter(|(on, _)| *on).fold(0, |bits, (_, bit)| bits | bit)
-        });
         // SAFETY: plain numbers, valid when zeroed.
         let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
         info.tcpi_state = state_number(if listens { State::Listen } else { State::Closed });
@@ -105,7 +96,11 @@ impl World {
             let mss = tcb.max_payload().max(1);
             let (window, threshold) = tcb.congestion_window();
             info.tcpi_state = state_number(tcb.state());
-            info.tcpi_options = offers;
+            let (timestamps, sack, scaling) = tcb.agreed();
+            info.tcpi_options = [(timestamps, OPT_TIMESTAMPS), (sack, OPT_SACK), (scaling, OPT_WSCALE)]
+                .iter()
+                .filter(|(on, _)| *on)
+                .fold(0, |bits, (_, bit)| bits | bit);
             info.tcpi_rto = tcb.rto() as u32;
             info.tcpi_rtt = tcb.srtt() as u32;
             info.tcpi_snd_mss = mss;

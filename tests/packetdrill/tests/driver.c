@@ -120,6 +120,9 @@ enum { F = 1, S = 2, R = 4, P = 8, A = 16 };
 
 static unsigned lport = 8080, rport = 40000;
 
+/* What is behind the fixed header counts as data here: options, when the header is said to be longer. */
+static int header = 20;
+
 static void in(int flags, unsigned seq, unsigned ack, const void *data, size_t len)
 {
 	unsigned char p[2048] = {0x45};
@@ -133,7 +136,7 @@ static void in(int flags, unsigned seq, unsigned ack, const void *data, size_t l
 	put(p + 22, lport, 2);
 	put(p + 24, seq, 4);
 	put(p + 28, ack, 4);
-	p[32] = 5 << 4;
+	p[32] = header / 4 << 4;
 	p[33] = flags;
 	put(p + 34, 60000, 2);
 	memcpy(p + 40, data ? data : "", len);
@@ -326,6 +329,25 @@ static void reset(void)
 	CHECK(t.setsockopt(t.u, c, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0);
 	CHECK(t.close(t.u, c) == 0);
 	OUT(R | A, 1001, 501, 0);
+}
+
+/* TCP_INFO: what both ends have offered, and nothing before they have. */
+static void agreed(void)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof info;
+	int fd = listener("iss=1000"), c = accepted(fd);
+	CHECK(t.getsockopt(t.u, c, IPPROTO_TCP, TCP_INFO, &info, &len) == 0);
+	CHECK(info.tcpi_state == TCP_ESTABLISHED && info.tcpi_options == 0);
+	fd = listener("iss=1000,timestamps=off");
+	header = 32;
+	in(S, 500, 0, "\4\2\3\3\7\1\1\1\1\1\1\0", 12);
+	header = 20;
+	CHECK(out(&p) && p.flags == (S | A));
+	in(A, 501, 1001, NULL, 0);
+	c = t.accept(t.u, fd, NULL, NULL);
+	CHECK(c >= 0 && t.getsockopt(t.u, c, IPPROTO_TCP, TCP_INFO, &info, &len) == 0);
+	CHECK(info.tcpi_options == (TCPI_OPT_SACK | TCPI_OPT_WSCALE));
 }
 
 static void nonblocking_connect(void)
@@ -539,8 +561,8 @@ static const struct {
 	void (*run)(void);
 } cases[] = {
 	{"data", data}, {"close_and_shutdown", close_and_shutdown}, {"reset", reset},
-	{"nonblocking_connect", nonblocking_connect}, {"retransmission", retransmission}, {"epoll", epoll},
-	{"blocking", blocking}, {"alone", alone}, {"errors", errors}, {"bad_flags", bad_flags},
+	{"agreed", agreed}, {"nonblocking_connect", nonblocking_connect}, {"retransmission", retransmission},
+	{"epoll", epoll}, {"blocking", blocking}, {"alone", alone}, {"errors", errors}, {"bad_flags", bad_flags},
 };
 
 int main(int argc, char **argv)
