@@ -321,12 +321,13 @@ impl Lab {
             let (to, frame) = entry.remove();
             frames[to].push(frame);
         }
-        for (n, frames) in frames.into_iter().enumerate() {
-            for chunk in frames.chunks(64) {
-                self.nodes[n].round(self.now, chunk.to_vec());
-            }
-            if frames.is_empty() && due[n].is_some_and(|due| due <= self.now) {
-                self.nodes[n].round(self.now, Vec::new());
+        for (n, mut frames) in frames.into_iter().enumerate() {
+            if !frames.is_empty() || due[n].is_some_and(|due| due <= self.now) {
+                while frames.len() > 64 {
+                    let later = frames.split_off(64);
+                    self.nodes[n].round(self.now, std::mem::replace(&mut frames, later));
+                }
+                self.nodes[n].round(self.now, frames);
             }
             self.collect(n);
         }
