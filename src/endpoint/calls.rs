@@ -282,6 +282,17 @@ impl State {
         if from.is_empty() {
             return self.nothing_asked(id);
         }
+        let conn = self.stream(id).map_or(Id::NONE, |s| s.conn);
+        let room = self.stack().map_or(usize::MAX, |stack| stack.room_to_write(conn));
+        if room == 0
+            && self.tcb(conn).is_some_and(|tcb| tcb.write_room() > 0)
+            && let Some(stack) = self.stack_mut()
+        {
+            // There is no memory: OUT says when there is.
+            stack.memory.refused += 1;
+            return Ok(None);
+        }
+        let from = &from[..from.len().min(room.max(1))];
         self.with(id, |tcb, _| tcb.write(from))?.map(Some).or_else(refused)
     }
 

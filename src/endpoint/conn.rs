@@ -18,6 +18,8 @@ pub struct Conn {
     pub rest: One<Rest>,
     /// Both ends, in canonical order.
     pub key: ShortKey,
+    /// Bytes of memory that it is counted with.
+    pub charged: u32,
     /// When the wheel comes to it, in ms; `u64::MAX`: it is not in the wheel.
     pub armed: u64,
     /// Where its packets go.
@@ -93,6 +95,7 @@ impl Default for Conn {
             tcb: One::none(),
             rest: One::none(),
             key: ShortKey::default(),
+            charged: 0,
             armed: u64::MAX,
             hop: Hop { port: 0, addr: Ipv4Addr::UNSPECIFIED },
             generation: 0,

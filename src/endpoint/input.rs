@@ -48,6 +48,7 @@ impl Stack {
             }
             self.wake_up(id);
             let now = self.now;
+            self.expect(id, seg);
             self.busy = Some(id);
             let outcome = self.tcb_mut(id).map(|tcb| tcb.on_segment(now, seg));
             let Some(Outcome::Reopen { above }) = outcome else {
@@ -127,7 +128,10 @@ impl Stack {
             return;
         }
         let wishes = listener.wishes;
-        if self.half_open >= MOST_HALF_OPEN {
+        if self.admit().is_err() {
+            return;
+        }
+        if self.half_open >= self.memory.half_open(MOST_HALF_OPEN) {
             return self.answer_by_cookie(local, peer, seg, path, &wishes);
         }
         let mut open = self.open(local, peer, path, &wishes);
@@ -205,7 +209,7 @@ impl Stack {
         let Some(found) = cookies::check(&self.config, &self.isn, &tuple, self.now, seg) else {
             return false;
         };
-        if full || self.conns.len() >= self.most {
+        if full || self.conns.len() >= self.most || self.admit().is_err() {
             return true;
         }
         let open = self.open(local, peer, path, &wishes);

@@ -11,6 +11,7 @@ pub mod epoll;
 pub mod events;
 pub mod input;
 pub mod listener;
+pub mod memory;
 pub mod output;
 pub mod pipe;
 pub mod ports;
@@ -52,6 +53,8 @@ pub struct State {
     config: Config,
     /// Connections it may have at most.
     most: usize,
+    /// Bytes they may hold at most (X5, `memory_limit`).
+    memory_limit: Option<u64>,
     steering: Steering,
     /// Source addresses that `mtcp_init_rss` prepared.
     sources: Option<Sources>,
@@ -73,6 +76,11 @@ impl Endpoint {
         let most = 2 * ids as usize + input::MOST_HALF_OPEN;
         let state = State { config, most, ..State::default() };
         Endpoint { cell: TokenCell::new(state), connections: AtomicU32::new(0) }
+    }
+
+    /// Connections will hold so many bytes at most (X5, `memory_limit`).
+    pub fn limit_memory(&mut self, limit: Option<u64>) {
+        self.get_mut().memory_limit = limit;
     }
 
     /// The state, lent against the token.
@@ -190,7 +198,9 @@ impl State {
     /// Makes room for connections. ENOMEM.
     fn stack_or_new(&mut self) -> Result<()> {
         if self.stack.is_none() {
-            self.stack = Some(Box::new(Stack::new(self.config.clone(), self.steering, self.most, self.now)));
+            let mut stack = Stack::new(self.config.clone(), self.steering, self.most, self.now);
+            stack.memory = memory::Memory::new(self.memory_limit);
+            self.stack = Some(Box::new(stack));
         }
         Ok(())
     }

@@ -198,10 +198,14 @@ impl Endpoint {
     ) -> Option<R> {
         let mut stack = self.state(t).stack.take()?;
         let st = m.state(t);
+        stack.memory.others = st.stream_memory;
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut stack, st)));
         if result.is_err() {
             stack.drop_busy();
         }
+        st.endpoint_memory = stack.memory.claim(stack.len());
+        st.stats.no_memory +=
+            std::mem::take(&mut stack.memory.refused) + std::mem::take(&mut stack.no_memory);
         self.state(t).stack = Some(stack);
         result.map_err(|fault| resume_unwind(fault)).ok()
     }
@@ -210,6 +214,7 @@ impl Endpoint {
 /// See [`Endpoint::end_round`]: frames that monitors are to see before they leave, and whether others wait for a port.
 fn end_round(stack: &mut Stack, st: &mut monitor::State) -> (Vec<(Hop, Vec<u8>)>, bool) {
     stack.now = stack.now.max(st.now_ns / 1000);
+    stack.relieve();
     for e in st.host.errors.drain(..) {
         let (local, peer) = (SocketAddrV4::new(e.src, e.sport), SocketAddrV4::new(e.dst, e.dport));
         if let Some(error) = icmp_of(e.kind) {

@@ -6,6 +6,7 @@
 use super::conn::{Conn, Deadlines};
 use super::events::{ERR, HUP, IN, OUT, RDHUP};
 use super::listener::Listeners;
+use super::memory::Memory;
 use super::ports::Steering;
 use super::reply::Replies;
 use super::socket::{NONE, Wishes};
@@ -47,6 +48,8 @@ pub struct Stack {
     opening: Vec<Id>,
     /// Connections at most, in whatever state: those that wait for their peers' last words, too.
     pub(super) most: usize,
+    /// What they hold, and may.
+    pub memory: Memory,
     /// What sockets are to hear: readiness that has become set.
     told: Vec<(u32, u32)>,
     /// The core's time, µs.
@@ -84,6 +87,7 @@ impl Stack {
             half_open: 0,
             opening: Vec::new(),
             most,
+            memory: Memory::new(None),
             told: Vec::new(),
             now,
             isn: Secret(new_secret()),
@@ -167,8 +171,12 @@ impl Stack {
             self.conns.remove(id);
             None
         });
-        if made.is_none() {
-            self.no_memory += 1;
+        match made {
+            Some(id) => {
+                self.charge(id);
+                self.give_room(id);
+            }
+            None => self.no_memory += 1,
         }
         made.ok_or(Errno(libc::ENOMEM))
     }
@@ -185,6 +193,7 @@ impl Stack {
         if self.conns.len() >= self.most {
             return Err(Errno(libc::ENOMEM));
         }
+        self.admit()?;
         let open = self.open(local, peer, path, wishes);
         let tcb = Tcb::connect(self.config.clone(), self.now, &open);
         let id = self.add(local, peer, path, tcb)?;
@@ -288,6 +297,8 @@ impl Stack {
             }
             self.let_go(id);
         }
+        self.charge(id);
+        self.give_room(id);
         self.mark(id);
         self.arm(id);
     }
@@ -343,6 +354,7 @@ impl Stack {
         {
             conn.rest = rest;
             conn.tcb.free();
+            self.charge(id);
         }
     }
 
@@ -354,6 +366,7 @@ impl Stack {
         if let Ok(tcb) = One::new(Tcb::from_rest(config.clone(), *now, rest)) {
             conn.tcb = tcb;
             conn.rest.free();
+            self.charge(id);
         }
     }
 
@@ -380,6 +393,7 @@ impl Stack {
     pub(super) fn remove(&mut self, id: Id) {
         self.leave_listener(id);
         self.let_go(id);
+        self.discharge(id);
         self.wheel.remove(&mut Deadlines(&mut self.conns), id.index);
         self.conns.remove(id);
     }
@@ -424,6 +438,7 @@ impl Stack {
     pub fn readiness(&self, id: Id) -> u32 {
         let Some(tcb) = self.tcb(id) else { return ERR };
         let ready = tcb.readiness();
+        let withheld = if tcb.write_room() > 0 && self.room_to_write(id) == 0 { OUT } else { 0 };
         let mut bits = 0;
         for (flag, bit) in [
             (Readiness::READABLE, IN),
@@ -436,7 +451,7 @@ impl Stack {
                 bits |= bit;
             }
         }
-        bits
+        bits & !withheld
     }
 
     /// Ends all listeners, and begins to close every connection.

@@ -135,6 +135,8 @@ pub struct State {
     pub cold: Slab<Cold>,
     /// Bytes of stream memory held.
     pub stream_memory: u64,
+    /// Bytes that this host's connections claim under the same limit.
+    pub endpoint_memory: u64,
     /// Bytes of stream memory at most (X5, `memory_limit`).
     pub memory_limit: u64,
     /// Stream memory that flows gave back, for others.
@@ -206,6 +208,7 @@ impl Monitor {
                 wheel: Wheel::new(0),
                 cold: Slab::new(),
                 stream_memory: 0,
+                endpoint_memory: 0,
                 memory_limit: settings.memory_limit.unwrap_or(u64::MAX),
                 chunks: Pool::new(),
                 syn_data: HashMap::new(),

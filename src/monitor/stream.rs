@@ -69,7 +69,7 @@ impl State {
     /// Bytes of stream memory that may still be taken (X5, `memory_limit`).
     #[inline]
     fn memory_left(&self) -> u64 {
-        self.memory_limit.saturating_sub(self.stream_memory)
+        self.memory_limit.saturating_sub(self.stream_memory + self.endpoint_memory)
     }
 
     /// Whether the segment's payload overlaps what side `to` accepted before (D4).

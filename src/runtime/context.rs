@@ -124,10 +124,12 @@ impl Context {
         if live {
             monitor.start_timers(clock::now_ns() / 1_000_000);
         }
+        let mut endpoint = Endpoint::new(tcp_of(&config), settings.max_ids);
+        endpoint.limit_memory(settings.memory_limit);
         Context {
             core,
             monitor,
-            endpoint: Endpoint::new(tcp_of(&config), settings.max_ids),
+            endpoint,
             waits: Waits::default(),
             baton: Baton::default(),
             poller: Mutex::new(Poller::new(config.mos.stat_print.clone())),

@@ -99,6 +99,7 @@ impl Node {
         tcp: impl FnOnce(&mut tcb::Config),
         callback: Call,
     ) -> Self {
+        let limit = mos.memory_limit;
         let config = Arc::new(Config { apps: Vec::new(), mos });
         let calls = ForeignCalls { callback, filter: |_, _, _, _, _, _| false };
         let out = Frames::default();
@@ -107,6 +108,7 @@ impl Node {
         tcp(&mut settings);
         let mut context = Context::detached(n, config, calls, Source::script(vec![port]));
         context.endpoint = Endpoint::new(settings, context.monitor.settings.max_ids);
+        context.endpoint.limit_memory(limit);
         let own = Some(OwnAddr { addr: ip(n), prefix: 24, kernel: false });
         let local =
             Local::new(vec![LocalPort { mac: [2, 0, 0, 0, 0, 1 + n as u8], own, mtu: Some(link.mtu) }]);

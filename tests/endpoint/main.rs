@@ -2,6 +2,7 @@
 
 mod edges;
 mod lab;
+mod memory;
 mod monitored;
 mod sockets;
 mod transfers;

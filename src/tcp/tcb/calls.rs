@@ -231,6 +231,43 @@ impl Tcb {
         (self.send.limit, self.recv.max())
     }
 
+    // ---- Memory ---------------------------------------------------------------------------------------------
+
+    /// Memory behind what was written and behind what was received.
+    pub fn held(&self) -> (usize, usize) {
+        (self.send.allocated_bytes(), self.recv.allocated_bytes())
+    }
+
+    /// Bytes that may be received as [`Tcb::set_room`] said; those that nobody will read need none.
+    pub fn room(&self) -> usize {
+        if self.recv.discard { usize::MAX } else { self.recv.room as usize }
+    }
+
+    /// No more than `bytes` may be received from now on beyond what is held: the window opens no further, and what comes beyond is
+    /// refused. While memory is `scarce`, so is what is not in order.
+    pub fn set_room(&mut self, bytes: usize, scarce: bool) {
+        self.recv.room = bytes.try_into().unwrap_or(u32::MAX);
+        self.recv.scarce = scarce;
+    }
+
+    /// There may be more room than the peer knows: it hears, if that is worth it (RFC 9293 3.8.6.2.2).
+    pub fn tell_room(&mut self) {
+        if self.state.receives() && self.recv.update_due(self.rcv_shift, self.max_payload()) {
+            self.acks_due = self.acks_due.max(1);
+        }
+    }
+
+    /// A segment has come for which there is no room. If it is the next one, what lies ahead of it gives way: that comes again
+    /// (RFC 2018 8). Whether anything did.
+    pub fn make_room(&mut self, seg: &Segment<'_>) -> bool {
+        let next = seq::unwrap(seg.seq, self.irs, self.recv.nxt) <= self.recv.nxt as i64;
+        let gives = next && seg.payload.len() > self.room() && self.recv.has_hole();
+        if gives {
+            self.recv.drop_ahead();
+        }
+        gives
+    }
+
     // ---- From below -----------------------------------------------------------------------------------------
 
     /// The network says for certain that the peer cannot be reached: a connection that is being opened fails.

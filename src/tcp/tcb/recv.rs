@@ -53,6 +53,10 @@ pub(super) struct RecvBuffer {
     limit: u32,
     /// What `limit` may grow to.
     max: u32,
+    /// Bytes that may be added, whatever the limit says: there is no memory for more.
+    pub room: u32,
+    /// Memory is scarce: only what is in order is taken.
+    pub scarce: bool,
     /// Bytes read since `measured`, for tuning.
     copied: u32,
     measured: u64,
@@ -70,6 +74,8 @@ impl RecvBuffer {
             edge: 0,
             limit: initial.clamp(1, max),
             max,
+            room: u32::MAX,
+            scarce: false,
             copied: 0,
             measured: 0,
             discard: false,
@@ -131,12 +137,19 @@ impl RecvBuffer {
             taken.duplicate = Some((offset.max(0) as u64, end.clamp(0, nxt) as u64));
         }
         let from = offset.max(nxt) as u64;
-        let to = end.min(self.edge as i64).max(0) as u64;
+        let mut to = end.min(self.edge as i64).max(0) as u64;
+        if !self.discard {
+            to = to.min(from.saturating_add(self.room.into()));
+        }
         taken.refused = (end - (to as i64).max(offset)).max(0) as usize;
         if from >= to {
             return Ok(taken);
         }
         let bytes = &payload[(from as i64 - offset) as usize..(to as i64 - offset) as usize];
+        if from > self.nxt && self.scarce {
+            taken.refused += (to - from) as usize;
+            return Ok(taken);
+        }
         if from > self.nxt {
             taken.ahead = true;
             taken.disorder = true;
@@ -265,11 +278,12 @@ impl RecvBuffer {
     /// The window for the next segment, in units of `1 << shift`, and the right edge it means. RFC 9293 3.8.6.2.2: the edge
     /// stays until it can move by a segment or half of the buffer.
     pub fn window(&self, shift: u8, mss: u32) -> (u16, u64) {
-        let free = (u64::from(self.limit)).saturating_sub(self.bytes.len() as u64);
+        let free = (u64::from(self.limit)).saturating_sub(self.bytes.len() as u64).min(self.room.into());
         let candidate = self.nxt + free;
         let current = self.edge.saturating_sub(self.nxt);
         let gain = candidate.saturating_sub(self.edge);
-        let mut field = if gain >= u64::from(mss.min(self.limit / 2).max(1)) { free >> shift } else { 0 };
+        let mut field =
+            if gain >= u64::from(mss.min(self.limit / 2).min(self.room).max(1)) { free >> shift } else { 0 };
         if field << shift < current {
             // RFC 7323 2.4: rounding down must not take back what was promised.
             field = current.div_ceil(1 << shift);
