@@ -139,8 +139,8 @@ fn copy(frame: &[u8]) -> Option<Vec<u8>> {
 
 impl Endpoint {
     /// Whether a TCP packet is for this host: for an address of ours that nobody else answers for, or for a socket that took
-    /// the address by itself or shares it with the kernel.
-    #[inline]
+    /// the address by itself or shares it with the kernel. Apart, so that where there is no stack nothing of it is computed.
+    #[inline(never)]
     fn is_for_us(&self, m: &Monitor, t: &Token, at: usize) -> bool {
         let st = m.view(t);
         let Some(prep) = st.prepared.get(at) else { return false };

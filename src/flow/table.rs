@@ -38,13 +38,18 @@ struct Bucket {
 const EMPTY: Bucket = Bucket { tags: [0; WAYS], link: NONE, indices: [0; WAYS] };
 
 impl Bucket {
+    /// Of the first eight entries those with a tag, as a bit set.
+    #[inline(always)]
+    fn matches_of_8(&self, tag: u16) -> u32 {
+        let [a, b, c, d, e, f, g, h, _, _] = self.tags;
+        u32::from(equal_lanes([a, b, c, d, e, f, g, h], tag))
+    }
+
     /// The entries with a tag, as a bit set.
     #[inline(always)]
     fn matches(&self, tag: u16) -> u32 {
-        let [a, b, c, d, e, f, g, h, i, j] = self.tags;
-        u32::from(equal_lanes([a, b, c, d, e, f, g, h], tag))
-            | u32::from(i == tag) << 8
-            | u32::from(j == tag) << 9
+        let [.., i, j] = self.tags;
+        self.matches_of_8(tag) | u32::from(i == tag) << 8 | u32::from(j == tag) << 9
     }
 
     fn vacant(&self) -> Option<usize> {
@@ -194,12 +199,27 @@ impl Table {
         self.masks = ((1 << level) - 1, (2 << level) - 1);
     }
 
-    /// Fetches the bucket of a hash in advance.
+    /// Fetches the bucket of a hash in advance; gives its number, for [`Table::candidate_in`].
     #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        if let Some(bucket) = self.buckets.get(self.home(usable(hash))) {
+    pub fn prefetch(&self, hash: u64) -> u32 {
+        let home = self.home(usable(hash));
+        if let Some(bucket) = self.buckets.get(home) {
             prefetch_lines(bucket, 1);
         }
+        home as u32
+    }
+
+    /// As [`Table::candidate`], in the bucket that was the hash's when it was fetched.
+    #[inline]
+    #[must_use]
+    pub fn candidate_in(&self, home: u32, hash: u64) -> Option<u32> {
+        let (bucket, tag) = (self.buckets.get(home as usize)?, tag(usable(hash)));
+        // On average a bucket is half full, from its first entry on.
+        let mut found = bucket.matches_of_8(tag);
+        if found == 0 {
+            found = bucket.matches(tag);
+        }
+        (found != 0).then(|| bucket.indices[found.trailing_zeros() as usize])
     }
 
     /// The index that [`Table::find`] will most likely give, from the first line of the bucket alone: to fetch the record

@@ -10,7 +10,7 @@
 //! has to move, because its frames are places in that window: they are valid until the next call of
 //! [`Replay::fill`], [`Replay::fill_steered`] or [`Replay::next_iteration_at`].
 
-use super::capture::{CaptureError, CaptureReader, FrameRef, Peek, Preload};
+use super::capture::{CaptureError, CaptureReader, FrameRef, Peek, Preload, Sink};
 use super::device::Vouch;
 
 /// Most frames of one batch.
@@ -162,6 +162,30 @@ enum Stop {
     Stamp,
     NeedRefill,
     End,
+}
+
+/// What [`Replay::drain`] does with the packets it passes.
+struct Passing<'a, K, E> {
+    out: &'a mut [RxFrame; BATCH],
+    kept: usize,
+    dev: u8,
+    keep: &'a mut K,
+    each: &'a mut E,
+}
+
+impl<K: FnMut(&[u8]) -> bool, E: FnMut(&[u8], &RxFrame)> Sink for Passing<'_, K, E> {
+    #[inline(always)]
+    fn take(&mut self, bytes: &[u8], frame: FrameRef) -> bool {
+        if (self.keep)(bytes)
+            && let Some(place) = self.out.get_mut(self.kept)
+        {
+            let FrameRef { ts_ns, off, cap_len, wire_len } = frame;
+            *place = RxFrame { ts_ns, off, cap_len, wire_len, dev: self.dev, vouch: Vouch::Unknown };
+            (self.each)(bytes, place);
+            self.kept += 1;
+        }
+        self.kept < BATCH
+    }
 }
 
 impl Replay {
@@ -335,19 +359,9 @@ impl Replay {
         let Some(reader) = self.readers.get_mut(front.dev) else { return Stop::End };
         let dev = front.dev as u8;
         let left = self.burst - self.taken;
-        let mut n = *kept;
-        let passed = reader.take_while(through, left, |bytes, f| {
-            if keep(bytes)
-                && let Some(place) = out.get_mut(n)
-            {
-                let FrameRef { ts_ns, off, cap_len, wire_len } = f;
-                *place = RxFrame { ts_ns, off, cap_len, wire_len, dev, vouch: Vouch::Unknown };
-                each(bytes, place);
-                n += 1;
-            }
-            n < BATCH
-        });
-        *kept = n;
+        let mut passing = Passing { out, kept: *kept, dev, keep, each };
+        let passed = reader.take_while(through, left, &mut passing);
+        *kept = passing.kept;
         self.taken += passed;
         self.packets += u64::from(passed);
         if passed == left {

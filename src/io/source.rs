@@ -272,8 +272,9 @@ impl Source {
                 }
             },
         };
-        // Frames that came by one device in a row are counted together.
-        for run in out.chunk_by(|a, b| a.dev == b.dev) {
+        // Frames that came by one device in a row are counted together; those of one reader need not be looked at for that.
+        let one = matches!(&self.input, Input::Replay(replay, ..) if replay.readers().len() == 1);
+        for run in out.chunk_by(|a, b| one || a.dev == b.dev) {
             let port = run.first().map_or(0, |rx| self.port_of(rx.dev));
             if let Some(port) = self.ports.get_mut(port as usize) {
                 port.counters.rx_packets += run.len() as u64;

@@ -18,6 +18,20 @@ impl SegmentOptions {
     pub const NONE: SegmentOptions = SegmentOptions { tsval: 0, stamped: false, wscale: u8::MAX };
 }
 
+/// The options at the start of `rest`, `len` bytes of them, where there are none or timestamps alone, as nearly every stack
+/// lays them out. `None`: there is more to read.
+#[inline(always)]
+pub fn common_options(rest: &[u8], len: usize, flags: u8) -> Option<SegmentOptions> {
+    if len == 0 {
+        return Some(SegmentOptions::NONE);
+    }
+    if len != 12 || flags & SYN != 0 {
+        return None;
+    }
+    let (value, _) = options::aligned_timestamps(rest)?;
+    Some(SegmentOptions { tsval: value, stamped: true, ..SegmentOptions::NONE })
+}
+
 /// The options of a TCP frame.
 #[inline(always)]
 pub fn options_of(p: &Parsed, frame: &[u8]) -> SegmentOptions {

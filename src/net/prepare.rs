@@ -10,10 +10,10 @@ use crate::io::device::Vouch;
 use crate::io::replay::{BATCH, Fill, RxFrame};
 use crate::monitor::State;
 use crate::monitor::event::{ON_NEW_DATA, ON_PKT_IN, on_null, on_rcv, on_snd};
-use crate::monitor::segment::{SegmentOptions, options_of, segment_of};
+use crate::monitor::segment::{SegmentOptions, common_options, options_of, segment_of};
 use crate::tcp::machine::{ACK, FIN, RST, SYN, Segment};
 use crate::wire::checksum;
-use crate::wire::parse::{self, Class, Parsed};
+use crate::wire::parse::{self, Class, Parsed, Plain};
 use crate::wire::udp;
 
 /// What the checksums said.
@@ -37,7 +37,7 @@ pub struct Prepared {
     pub parsed: Parsed,
     /// The hash of the canonical tuple.
     pub hash: u64,
-    /// Index of the record that is likely the flow's; checked at the packet's turn.
+    /// Index of the record that is likely the flow's; checked at the packet's turn. Before [`batch`], its bucket.
     pub hint: u32,
     /// What of the options the TCP machines need.
     options: SegmentOptions,
@@ -49,22 +49,9 @@ const _: () = assert!(size_of::<Prepared>() == 64);
 
 impl Prepared {
     /// Parses a frame and verifies its checksums, as far as its device does not vouch for them.
-    #[inline(always)]
-    pub fn new(frame: &[u8], wire_len: u32, verify: bool, vouch: Vouch, hasher: &FlowHash) -> Self {
-        match parse::plain(frame, wire_len) {
-            Some(parsed) => Self::of(parsed, frame, verify, vouch, hasher),
-            None => Self::odd(frame, wire_len, verify, vouch, hasher),
-        }
-    }
-
-    /// A frame that is not [plain](parse::plain).
     #[inline(never)]
-    fn odd(frame: &[u8], wire_len: u32, verify: bool, vouch: Vouch, hasher: &FlowHash) -> Self {
-        Self::of(parse::parse(frame, wire_len), frame, verify, vouch, hasher)
-    }
-
-    #[inline(always)]
-    fn of(parsed: Parsed, frame: &[u8], verify: bool, vouch: Vouch, hasher: &FlowHash) -> Self {
+    pub fn new(frame: &[u8], wire_len: u32, verify: bool, vouch: Vouch, hasher: &FlowHash) -> Self {
+        let parsed = parse::parse(frame, wire_len);
         let tcp = parsed.class == Class::Tcp;
         Prepared {
             hash: if tcp { hasher.short(&key_of(&parsed).0) } else { 0 },
@@ -174,23 +161,54 @@ pub fn receive(st: &mut State, verify: bool) -> Fill {
     prepared.clear();
     // Without memory they are counted as dropped in `batch`.
     let _ = prepared.try_reserve(BATCH);
-    io.fill(batch, |frame, rx| note(prepared, frame, rx, verify, hasher, table))
+    let with = With { verify, hasher, table };
+    io.fill(batch, |frame, rx| note(prepared, frame, rx, &with))
+}
+
+/// What a frame is looked at with.
+struct With<'a> {
+    verify: bool,
+    hasher: &'a FlowHash,
+    table: &'a Table,
 }
 
 /// Parses a frame, sums it, and asks for its flow's bucket. Room was made before.
 #[inline(never)]
-fn note(
-    prepared: &mut Vec<Prepared>,
-    frame: &[u8],
-    rx: &RxFrame,
-    verify: bool,
-    hasher: &FlowHash,
-    table: &Table,
-) {
+fn note(prepared: &mut Vec<Prepared>, frame: &[u8], rx: &RxFrame, with: &With<'_>) {
+    let (common, sum) = match (rx.vouch, with.verify) {
+        (Vouch::Unknown | Vouch::Local, true) => (true, true),
+        (Vouch::Good, true) => (true, false),
+        (Vouch::BadIp | Vouch::BadTcp, true) | (Vouch::Local, false) => (false, false),
+        (_, false) => (true, false),
+    };
+    let Some(plain) = Plain::new(frame).filter(|_| common) else {
+        return note_odd(prepared, frame, rx, with);
+    };
+    let Some(options) = common_options(plain.rest(), plain.options_len(), plain.flags()) else {
+        return note_odd(prepared, frame, rx, with);
+    };
+    if prepared.len() == prepared.capacity() {
+        return;
+    }
+    let parsed = plain.parsed();
+    let hash = with.hasher.short(&key_of(&parsed).0);
+    let hint = with.table.prefetch(hash);
+    prepared.push(Prepared { parsed, hash, hint, options, sum: Sum::Good });
+    // The sum last: its memory is waited for, and what comes before it need not be kept out of the call's way.
+    let (headers, rest) = plain.packet();
+    if sum && !checksum::is_right(headers, rest) {
+        prepared.pop();
+        note_odd(prepared, frame, rx, with);
+    }
+}
+
+/// [`note`] for any frame.
+#[inline(never)]
+fn note_odd(prepared: &mut Vec<Prepared>, frame: &[u8], rx: &RxFrame, with: &With<'_>) {
     if prepared.len() < prepared.capacity() {
-        let p = Prepared::new(frame, rx.wire_len, verify, rx.vouch, hasher);
+        let mut p = Prepared::new(frame, rx.wire_len, with.verify, rx.vouch, with.hasher);
         if p.parsed.class == Class::Tcp {
-            table.prefetch(p.hash);
+            p.hint = with.table.prefetch(p.hash);
         }
         prepared.push(p);
     }
@@ -209,17 +227,16 @@ pub fn batch(st: &mut State, verify: bool) {
             batch.clear();
             return;
         }
+        let with = With { verify, hasher, table };
         for rx in batch.iter() {
-            note(prepared, io.frame(rx), rx, verify, hasher, table);
+            note(prepared, io.frame(rx), rx, &with);
         }
     }
     for p in prepared.iter_mut() {
-        if p.parsed.class == Class::Tcp
-            && let Some(value) = table.candidate(p.hash)
-        {
-            p.hint = value & !crate::monitor::lookup::ALT;
-            flows.prefetch(p.hint, 2);
-        }
+        let value = if p.parsed.class == Class::Tcp { table.candidate_in(p.hint, p.hash) } else { None };
+        // The marks of second tuples lie above all indices; no flow has the greatest.
+        p.hint = value.unwrap_or(u32::MAX) & !crate::monitor::lookup::ALT;
+        flows.prefetch(p.hint, 2);
     }
     if cold.is_unused() && !*packets_heard {
         // No side keeps bytes, and nobody hears of packets.

@@ -91,17 +91,19 @@ impl SynOptions {
 /// Timestamp value and echo reply (RFC 7323 3.2), if the option is there.
 #[inline(always)]
 pub fn timestamps(opts: &[u8]) -> Option<(u32, u32)> {
-    // How nearly every stack lays them out: two NOPs in front, for alignment.
-    if let Some((usual, _)) = opts.split_first_chunk::<12>() {
-        let [a, b, c, d, body @ ..] = usual;
-        // Asked as one word.
-        if u32::from_ne_bytes([*a, *b, *c, *d])
-            == u32::from_ne_bytes([KIND_NOP, KIND_NOP, KIND_TIMESTAMPS, 10])
-        {
-            return timestamp_body(body);
-        }
+    if let Some(usual) = aligned_timestamps(opts) {
+        return Some(usual);
     }
     if opts.len() < 10 { None } else { search_timestamps(opts) }
+}
+
+/// Timestamps how nearly every stack lays them out: at the start, two NOPs in front for alignment.
+#[inline(always)]
+pub fn aligned_timestamps(opts: &[u8]) -> Option<(u32, u32)> {
+    let [a, b, c, d, body @ ..] = opts.first_chunk::<12>()?;
+    // Asked as one word.
+    let usual = u32::from_ne_bytes([KIND_NOP, KIND_NOP, KIND_TIMESTAMPS, 10]);
+    if u32::from_ne_bytes([*a, *b, *c, *d]) == usual { timestamp_body(body) } else { None }
 }
 
 #[inline(never)]

@@ -14,6 +14,12 @@ pub mod udp;
 
 pub use parse::{Class, Parsed, Reason, parse};
 
+/// Fetches in advance `len` bytes that lie `ahead` bytes behind the start of `bytes`, wherever that is.
+#[inline(always)]
+pub(crate) fn prefetch(bytes: &[u8], ahead: usize, len: usize) {
+    simd::prefetch(bytes, ahead, len);
+}
+
 /// Two bytes at `at` as the number they mean on the wire. The caller has checked the length.
 #[inline]
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {

@@ -13,6 +13,8 @@ use super::{be16, be32, ethernet, ipv4, tcp};
 
 /// Where the IP header starts.
 const L3: usize = ethernet::HEADER_LEN;
+/// Where TCP's begins behind an IP header without options.
+const L4: usize = L3 + ipv4::MIN_HEADER_LEN;
 /// Ethernet, IPv4 and TCP headers without options.
 const PLAIN: usize = L3 + ipv4::MIN_HEADER_LEN + tcp::MIN_HEADER_LEN;
 
@@ -48,6 +50,8 @@ pub enum Reason {
 /// A frame's headers as offsets and numbers. Offsets count from the frame's first byte and lie inside
 /// what was captured; what does not hold for the class is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// The order in which they are on the wire, then what is the same for all common packets: few instructions write them.
+#[repr(C)]
 pub struct Parsed {
     /// Source address, the four bytes as on the wire (an `in_addr`'s `s_addr`).
     pub src: u32,
@@ -65,24 +69,24 @@ pub struct Parsed {
     pub window: u16,
     /// Control bits, [`tcp::flags`]. TCP only.
     pub flags: u8,
-    /// IP protocol number.
-    pub proto: u8,
-    /// Offset of the IP header.
-    pub l3: u16,
+    /// Length of the TCP header in 32-bit words, as in the header. TCP only.
+    pub doff: u8,
     /// The IP header's total length: bytes of header and payload.
     pub ip_len: u16,
-    /// Offset of what follows the IP header.
-    pub l4: u16,
     /// Offset of the TCP payload; that of what follows the IP header for other classes.
     pub payload: u16,
     /// Payload bytes captured. Padding behind the IP packet is not counted.
     pub payload_len: u16,
     /// Payload bytes by the headers; larger than `payload_len` only if `truncated`.
     pub wire_payload_len: u16,
+    /// Offset of the IP header.
+    pub l3: u16,
+    /// Offset of what follows the IP header.
+    pub l4: u16,
+    /// IP protocol number.
+    pub proto: u8,
     /// Length of the IP header in 32-bit words, as in the header.
     pub ihl: u8,
-    /// Length of the TCP header in 32-bit words, as in the header. TCP only.
-    pub doff: u8,
     /// The headers are complete, but the IP packet's end was not captured.
     pub truncated: bool,
     /// What the frame is.
@@ -161,48 +165,93 @@ impl Parsed {
 /// what was captured counts as the same).
 #[inline]
 pub fn parse(frame: &[u8], wire_len: u32) -> Parsed {
-    plain(frame, wire_len).unwrap_or_else(|| general(frame, wire_len))
+    Plain::new(frame).map_or_else(|| general(frame, wire_len), |plain| plain.parsed())
 }
 
-/// As [`parse`], the common packet alone: IPv4 without options, not a fragment, TCP. Its headers are in
-/// a block of known size; one branch asks for all of it, one for all lengths. `None`: it is another.
-#[inline(always)]
-pub fn plain(frame: &[u8], wire_len: u32) -> Option<Parsed> {
-    const L4: usize = L3 + ipv4::MIN_HEADER_LEN;
-    let h = frame.first_chunk::<PLAIN>()?;
-    // EtherType, version and header length; fragment word and, behind the time to live, protocol.
-    let first = be32(h, ethernet::OFF_TYPE) >> 8;
-    let second = be32(h, L3 + ipv4::OFF_FRAG) & (u32::from(ipv4::FRAG_MASK) << 16 | 0xff);
-    let odd = first != u32::from(ethernet::TYPE_IPV4) << 8 | 0x45 || second != u32::from(ipv4::PROTO_TCP);
-    let ip_len = be16(h, L3 + ipv4::OFF_TOTAL_LEN);
-    let end = L3 + usize::from(ip_len);
-    let doff = h[L4 + tcp::OFF_DOFF] >> 4;
-    let payload = L4 + usize::from(doff) * 4;
-    let captured_end = end.min(frame.len());
-    if odd || doff < 5 || payload > captured_end || end > frame.len().max(wire_len as usize) {
-        return None;
+/// The common frame's headers, a block of known size: IPv4 without options, no fragment, TCP, captured whole.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain<'a> {
+    headers: &'a [u8; PLAIN],
+    /// What follows of the packet: TCP options and payload.
+    rest: &'a [u8],
+}
+
+impl<'a> Plain<'a> {
+    /// Few branches ask for everything. `None`: the frame is another.
+    #[inline(always)]
+    pub(crate) fn new(frame: &'a [u8]) -> Option<Self> {
+        let plain = Self::known(frame)?;
+        let h = plain.headers;
+        let ipv4 = ne16(h, ethernet::OFF_TYPE) == ethernet::TYPE_IPV4.to_be() && h[L3] == 0x45;
+        let whole = ne16(h, L3 + ipv4::OFF_FRAG) & ipv4::FRAG_MASK.to_be() == 0;
+        if !ipv4 || !whole || h[L3 + ipv4::OFF_PROTO] != ipv4::PROTO_TCP {
+            return None;
+        }
+        let words = h[L4 + tcp::OFF_DOFF];
+        (words >= 0x50 && plain.options_len() <= plain.rest.len()).then_some(plain)
     }
-    Some(Parsed {
-        src: ne32(h, L3 + ipv4::OFF_SRC),
-        dst: ne32(h, L3 + ipv4::OFF_DST),
-        sport: ne16(h, L4 + tcp::OFF_SPORT),
-        dport: ne16(h, L4 + tcp::OFF_DPORT),
-        seq: be32(h, L4 + tcp::OFF_SEQ),
-        ack: be32(h, L4 + tcp::OFF_ACK),
-        window: be16(h, L4 + tcp::OFF_WINDOW),
-        flags: h[L4 + tcp::OFF_FLAGS],
-        proto: ipv4::PROTO_TCP,
-        l3: L3 as u16,
-        ip_len,
-        l4: L4 as u16,
-        payload: payload as u16,
-        payload_len: (captured_end - payload) as u16,
-        wire_payload_len: (end - payload) as u16,
-        ihl: 5,
-        doff,
-        truncated: captured_end < end,
-        class: Class::Tcp,
-    })
+
+    /// As [`new`](Self::new), of a frame that was found to be one.
+    #[inline(always)]
+    pub(crate) fn known(frame: &'a [u8]) -> Option<Self> {
+        let headers = frame.first_chunk::<PLAIN>()?;
+        let end = L3 + usize::from(be16(headers, L3 + ipv4::OFF_TOTAL_LEN));
+        Some(Plain { headers, rest: frame.get(PLAIN..end)? })
+    }
+
+    /// Both headers behind Ethernet's, and what follows them of the packet: for the checksums.
+    #[inline(always)]
+    pub(crate) fn packet(&self) -> (&'a [u8; PLAIN - L3], &'a [u8]) {
+        let Some(headers) = self.headers.last_chunk() else { unreachable!() };
+        (headers, self.rest)
+    }
+
+    /// TCP options and payload.
+    #[inline(always)]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Control bits.
+    #[inline(always)]
+    pub(crate) fn flags(&self) -> u8 {
+        self.headers[L4 + tcp::OFF_FLAGS]
+    }
+
+    /// Bytes of the TCP header behind its fixed part.
+    #[inline(always)]
+    pub(crate) fn options_len(&self) -> usize {
+        (usize::from(self.headers[L4 + tcp::OFF_DOFF] >> 4) * 4).wrapping_sub(tcp::MIN_HEADER_LEN)
+    }
+
+    /// As [`parse`].
+    #[inline(always)]
+    pub(crate) fn parsed(&self) -> Parsed {
+        let h = self.headers;
+        let doff = h[L4 + tcp::OFF_DOFF] >> 4;
+        let payload_len = (self.rest.len() as u16).wrapping_sub(self.options_len() as u16);
+        Parsed {
+            src: ne32(h, L3 + ipv4::OFF_SRC),
+            dst: ne32(h, L3 + ipv4::OFF_DST),
+            sport: ne16(h, L4 + tcp::OFF_SPORT),
+            dport: ne16(h, L4 + tcp::OFF_DPORT),
+            seq: be32(h, L4 + tcp::OFF_SEQ),
+            ack: be32(h, L4 + tcp::OFF_ACK),
+            window: be16(h, L4 + tcp::OFF_WINDOW),
+            flags: h[L4 + tcp::OFF_FLAGS],
+            proto: ipv4::PROTO_TCP,
+            l3: L3 as u16,
+            ip_len: be16(h, L3 + ipv4::OFF_TOTAL_LEN),
+            l4: L4 as u16,
+            payload: L4 as u16 + u16::from(doff) * 4,
+            payload_len,
+            wire_payload_len: payload_len,
+            ihl: 5,
+            doff,
+            truncated: false,
+            class: Class::Tcp,
+        }
+    }
 }
 
 /// Every frame, step by step.

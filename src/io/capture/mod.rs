@@ -17,6 +17,7 @@ mod writer;
 
 pub use link::{SYNTH_DST_MAC, SYNTH_SRC_MAC};
 pub use reader::CaptureReader;
+pub(in crate::io) use reader::Sink;
 pub use writer::{CaptureWriter, Precision, SNAPLEN};
 
 use std::fmt;

@@ -60,35 +60,36 @@ impl FileHeader {
 }
 
 /// A classic record that lies whole in the window.
-pub(super) struct Record {
+pub(super) struct Record<'a> {
     pub(super) frame: FrameRef,
+    pub(super) bytes: &'a [u8],
     /// Where the next record begins, and the frame ends.
     pub(super) next: usize,
 }
 
-impl Record {
+impl<'a> Record<'a> {
     #[inline(always)]
     pub(super) fn parse(
-        data: &[u8],
+        data: &'a [u8],
         pos: usize,
         swapped: bool,
         ns_per_unit: u64,
         time_offset: u64,
     ) -> Option<Self> {
-        let rest = data.get(pos..)?;
-        let header = rest.first_chunk::<RECORD_HEADER>()?;
+        let (header, rest) = data.get(pos..)?.split_first_chunk::<RECORD_HEADER>()?;
         let cap_len = word(header, 8, swapped);
         let len = cap_len as usize;
-        if len > MAX_FRAME || rest.len() - RECORD_HEADER < len {
+        if len > MAX_FRAME {
             return None;
         }
+        let bytes = rest.get(..len)?;
         // Cannot overflow: both factors of both terms have 32 bits, and the sum stays below 2^63.
         let ts_ns = u64::from(word(header, 0, swapped)) * 1_000_000_000
             + u64::from(word(header, 4, swapped)) * ns_per_unit;
         let wire_len = word(header, 12, swapped).max(cap_len);
         let off = pos + RECORD_HEADER;
         let frame = FrameRef { ts_ns: ts_ns.saturating_add(time_offset), off, cap_len, wire_len };
-        Some(Self { frame, next: off + len })
+        Some(Self { frame, bytes, next: off + len })
     }
 
     /// The captured length stated by the record that starts `rest`; `None` when its header is cut.

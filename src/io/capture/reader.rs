@@ -13,6 +13,7 @@ use super::pcap::{self, BadHeader, FileHeader, Record};
 use super::pcapng::{self, Block, Section};
 use super::source::{Source, read_full};
 use super::{CaptureError, FrameRef, MAX_BLOCK, MAX_FRAME, Next, Peek, Preload, Skipped};
+use crate::wire;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const WINDOW: usize = 512 * 1024;
 /// Bytes of copied frames between two refills; holds the largest frame.
 const SCRATCH: usize = 384 * 1024;
+/// How far ahead of a record bytes are fetched.
+const AHEAD: usize = 1024;
 const _: () = assert!(WINDOW > MAX_BLOCK && MAX_BLOCK > MAX_FRAME + 1024 && SCRATCH > MAX_FRAME + ETH_LEN);
 
 /// Reads the frames of one capture file, in file order.
@@ -58,6 +61,12 @@ pub struct CaptureReader {
 enum Format {
     Pcap { swapped: bool, ns_per_unit: u64 },
     Pcapng(Section),
+}
+
+/// Where the frames go that a reader passes.
+pub(in crate::io) trait Sink {
+    /// Takes a frame and its bytes; says whether to go on.
+    fn take(&mut self, bytes: &[u8], frame: FrameRef) -> bool;
 }
 
 impl CaptureReader {
@@ -249,45 +258,51 @@ impl CaptureReader {
         if self.copying { self.copy(head) } else { Some(head) }
     }
 
-    /// Takes up to `most` frames while their stamps are not above `through` and `each`, which gets the frame and its
-    /// bytes, says to go on. Gives the number taken; [`CaptureReader::peek`] then tells why it was not more.
+    /// Takes up to `most` frames while their stamps are not above `through` and `sink` says to go on. Gives the number taken;
+    /// [`CaptureReader::peek`] then tells why it was not more.
     #[inline(always)]
-    pub(in crate::io) fn take_while(
-        &mut self,
-        through: u64,
-        most: u32,
-        mut each: impl FnMut(&[u8], FrameRef) -> bool,
-    ) -> u32 {
+    pub(in crate::io) fn take_while(&mut self, through: u64, most: u32, sink: &mut impl Sink) -> u32 {
         match self.format {
             Format::Pcap { swapped: false, ns_per_unit } if !self.copying => {
-                self.take_records::<false>(ns_per_unit, through, most, each)
+                self.take_records(false, ns_per_unit, through, most, sink)
             }
             Format::Pcap { swapped: true, ns_per_unit } if !self.copying => {
-                self.take_records::<true>(ns_per_unit, through, most, each)
+                self.take_swapped(ns_per_unit, through, most, sink)
             }
-            _ => {
-                let mut taken = 0;
-                while taken < most && matches!(self.peek(), Peek::Frame(ts_ns) if ts_ns <= through) {
-                    let Some(frame) = self.take() else { break };
-                    taken += 1;
-                    if !each(self.frame(&frame), frame) {
-                        break;
-                    }
-                }
-                taken
+            _ => self.take_others(through, most, sink),
+        }
+    }
+
+    /// [`CaptureReader::take_while`] for captures written on a machine of the other byte order.
+    #[inline(never)]
+    fn take_swapped(&mut self, ns_per_unit: u64, through: u64, most: u32, sink: &mut dyn Sink) -> u32 {
+        self.take_records(true, ns_per_unit, through, most, sink)
+    }
+
+    /// [`CaptureReader::take_while`] for captures whose records are not frames as they are.
+    #[inline(never)]
+    fn take_others(&mut self, through: u64, most: u32, sink: &mut dyn Sink) -> u32 {
+        let mut taken = 0;
+        while taken < most && matches!(self.peek(), Peek::Frame(ts_ns) if ts_ns <= through) {
+            let Some(frame) = self.take() else { break };
+            taken += 1;
+            if !sink.take(self.frame(&frame), frame) {
+                break;
             }
         }
+        taken
     }
 
     /// [`CaptureReader::take_while`] for classic Ethernet captures: the hot loop. Whatever is not a plain record
     /// ends it and is left to `peek`.
     #[inline(always)]
-    fn take_records<const SWAPPED: bool>(
+    fn take_records<S: Sink + ?Sized>(
         &mut self,
+        swapped: bool,
         ns_per_unit: u64,
         through: u64,
         most: u32,
-        mut each: impl FnMut(&[u8], FrameRef) -> bool,
+        sink: &mut S,
     ) -> u32 {
         self.untake();
         let data = self.buf.get(..self.end).unwrap_or(&[]);
@@ -295,14 +310,15 @@ impl CaptureReader {
         let mut pos = self.pos;
         let mut taken = 0;
         while taken < most {
-            let Some(record) = Record::parse(data, pos, SWAPPED, ns_per_unit, time_offset) else { break };
+            let Some(record) = Record::parse(data, pos, swapped, ns_per_unit, time_offset) else { break };
             if record.frame.ts_ns > through {
                 break;
             }
-            let Some(bytes) = data.get(record.frame.off..record.next) else { break };
+            // As many bytes as this record has, further on: the processor's own prefetching ends with each page.
+            wire::prefetch(record.bytes, AHEAD, record.next - pos);
             pos = record.next;
             taken += 1;
-            if !each(bytes, record.frame) {
+            if !sink.take(record.bytes, record.frame) {
                 break;
             }
         }
