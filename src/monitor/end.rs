@@ -26,13 +26,11 @@ impl Monitor {
         let outer = st.cur.active;
         st.cur.active = false;
         if !silent {
-            let due = if self.state(t).flows.get(id).is_some_and(|f| f.has(Flow::SVR_DUE_FIRST)) {
-                SVR
-            } else {
-                CLI
-            };
-            for side in [due, 1 - due] {
-                self.settle(t, id, side);
+            let due = if flow.has(Flow::SVR_DUE_FIRST) { SVR } else { CLI };
+            if flow.sides.iter().any(Side::is_owed) {
+                for side in [due, 1 - due] {
+                    self.settle(t, id, side);
+                }
             }
             for side in [first, 1 - first] {
                 self.tell_end(t, id, side);

@@ -22,6 +22,7 @@ pub mod packet;
 pub mod peek;
 pub mod plain;
 pub mod process;
+pub mod quiet;
 pub mod segment;
 pub mod sets;
 pub mod socket;

@@ -11,52 +11,83 @@ use crate::flow::token::Token;
 use crate::tcp::machine::{self, Segment};
 use crate::tcp::side::Side;
 
+/// What a flow is opened with.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    /// The listeners that want it, by view.
+    listeners: Vec<usize>,
+    /// The ids of its sockets, one for each.
+    ids: Vec<u32>,
+}
+
 impl Monitor {
     /// Makes a flow for the packet `at`, if a listener wants it and there is room.
     pub(super) fn open(&self, t: &mut Token, at: usize, from: usize) -> Option<Id> {
-        let wanted = self.state(t).accepting().len();
-        if wanted == 0 {
-            return None;
-        }
-        if !self.make_room(t, wanted as u32) {
-            self.state(t).stats.flows_refused += 1;
-            return None;
-        }
-        self.refresh_views(t);
-        let st = self.state(t);
-        let listeners = st.accepting();
-        let opened = self.attach(st, at, from, &listeners);
-        match opened {
-            Some(id) => {
-                self.flow_count.store(st.stats.flows_now as u32, std::sync::atomic::Ordering::Relaxed);
-                Some(id)
-            }
-            None => {
-                st.stats.flows_refused += 1;
-                None
-            }
-        }
+        // Kept for the next flow: nothing is allocated to open one.
+        let mut new = std::mem::take(&mut self.state(t).opening);
+        let opened = self.open_with(t, at, from, &mut new);
+        self.state(t).opening = new;
+        opened
     }
 
-    fn attach(&self, st: &mut State, at: usize, from: usize, listeners: &[usize]) -> Option<Id> {
-        let hash = st.prepared[at].hash;
-        let (key, forward) = st.prepared[at].key();
-        let mut ids = Vec::with_capacity(listeners.len());
-        {
-            let mut setup = self.setup.lock();
-            for _ in listeners {
-                match setup.ids.alloc() {
-                    Some(id) if st.sockets.reserve(id) => ids.push(id),
-                    got => {
-                        ids.extend(got);
-                        for id in ids.drain(..) {
-                            setup.ids.free(id);
-                        }
-                        return None;
+    fn open_with(&self, t: &mut Token, at: usize, from: usize, new: &mut Opening) -> Option<Id> {
+        let st = self.state(t);
+        if st.accepting(&mut new.listeners) == 0 {
+            return None;
+        }
+        if !self.take_ids(st, new) {
+            let room = self.make_room(t, new.listeners.len() as u32);
+            self.refresh_views(t);
+            let st = self.state(t);
+            // Callbacks of those that made room may have changed the listeners.
+            if !room || st.accepting(&mut new.listeners) == 0 || !self.take_ids(st, new) {
+                st.stats.flows_refused += 1;
+                return None;
+            }
+        }
+        let st = self.state(t);
+        let opened = self.attach(st, at, from, new);
+        match opened {
+            Some(_) => {
+                self.flow_count.store(st.stats.flows_now as u32, std::sync::atomic::Ordering::Relaxed);
+            }
+            None => {
+                let mut setup = self.setup.lock();
+                for id in new.ids.drain(..) {
+                    setup.ids.free(id);
+                }
+                st.stats.flows_refused += 1;
+            }
+        }
+        opened
+    }
+
+    /// An id for each listener, with room for its socket. `false`: there are not enough, and none is taken.
+    fn take_ids(&self, st: &mut State, new: &mut Opening) -> bool {
+        new.ids.clear();
+        if new.ids.try_reserve(new.listeners.len()).is_err() {
+            return false;
+        }
+        let mut setup = self.setup.lock();
+        for _ in &new.listeners {
+            match setup.ids.alloc() {
+                Some(id) if st.sockets.reserve(id) => new.ids.push(id),
+                got => {
+                    new.ids.extend(got);
+                    for id in new.ids.drain(..) {
+                        setup.ids.free(id);
                     }
+                    return false;
                 }
             }
         }
+        true
+    }
+
+    fn attach(&self, st: &mut State, at: usize, from: usize, new: &Opening) -> Option<Id> {
+        let Opening { listeners, ids } = new;
+        let hash = st.prepared[at].hash;
+        let (key, forward) = st.prepared[at].key();
         let mut flow =
             Flow { key, last_seen: st.now_ms as u32, socket: ids.first().copied()?, ..Flow::default() };
         // The canonical key is the same both ways; remember which end is the client's.
@@ -69,7 +100,7 @@ impl Monitor {
                 flow.sides[side].set(Side::NO_BUFFER);
             }
         }
-        for &l in listeners {
+        for &l in listeners.iter() {
             flow.interest |= st.sets.get(st.views[l].set).map_or(0, |s| s.interest);
         }
         if !st.alternate.is_empty() {
@@ -86,10 +117,6 @@ impl Monitor {
         });
         let Some(id) = room else {
             st.stats.no_memory += 1;
-            let mut setup = self.setup.lock();
-            for id in ids.drain(..) {
-                setup.ids.free(id);
-            }
             return None;
         };
         for (n, &l) in listeners.iter().enumerate() {
@@ -123,12 +150,15 @@ impl Monitor {
 }
 
 impl State {
-    /// Listeners (by view) whose SYN filter accepts the packet in process.
-    fn accepting(&self) -> Vec<usize> {
-        let wants = |l: &super::listener::ListenerView| {
-            l.kind == Kind::Stream && l.syn.as_ref().is_none_or(|f| self.stream_filter_matches(f))
-        };
-        self.views.iter().enumerate().filter(|(_, l)| wants(l)).map(|(n, _)| n).collect()
+    /// Finds the listeners (by view) whose SYN filter accepts the packet in process; how many.
+    fn accepting(&self, found: &mut Vec<usize>) -> usize {
+        found.clear();
+        for (n, l) in self.views.iter().enumerate() {
+            if l.kind == Kind::Stream && l.syn.as_ref().is_none_or(|f| self.stream_filter_matches(f)) {
+                found.push(n);
+            }
+        }
+        found.len()
     }
 
     /// Remembers which hardware addresses a flow's packets carry, where they are passed on as they are (D16).

@@ -41,7 +41,7 @@ impl Monitor {
         let idle = now.wrapping_sub(flow.last_seen);
         let (x, y) = flow.pair(from);
         if !machine::is_plain(x, y, &seg) {
-            return Taken::No;
+            return if self.quiet(t, at, id, from) { Taken::Heard } else { Taken::No };
         }
         // What only the receiver's cold part knows: nothing of the payload can have come before.
         if seg.len > 0 && y.cold != NO_COLD && cold.get(y.cold).is_some_and(|cold| !cold.stream.is_unbroken())

@@ -155,6 +155,8 @@ pub struct State {
     pub views: Vec<ListenerView>,
     /// See [`Monitor::setup_epoch`].
     pub views_epoch: u64,
+    /// What a flow is opened with.
+    pub(super) opening: super::open::Opening,
     /// Whether a STREAM listener exists.
     pub has_stream: bool,
     /// Whether a RAW listener exists.
@@ -218,6 +220,7 @@ impl Monitor {
                 sets: HookSets::default(),
                 views: Vec::new(),
                 views_epoch: 0,
+                opening: super::open::Opening::default(),
                 has_stream: false,
                 has_raw: false,
                 packets_heard: false,

@@ -133,6 +133,12 @@ impl Side {
         }
     }
 
+    /// Whether the end of the iteration, or of the flow, has something to do here: NEW_DATA, or a hole to give up.
+    #[inline]
+    pub fn is_owed(&self) -> bool {
+        self.has(Side::NEW_DATA) || self.more & Side::SKIP_DUE != 0
+    }
+
     /// Notes the device this host's packet came in by.
     #[inline]
     pub fn come_by(&mut self, dev: u8) {
