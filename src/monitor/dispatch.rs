@@ -17,7 +17,7 @@ use crate::flow::token::Token;
 const MOST_DEPTH: usize = 4096;
 
 /// One event of a walk, its filter passed.
-struct Frame {
+pub(super) struct Frame {
     node: u16,
     next_child: u16,
     raised: Vec<u16>,
@@ -144,7 +144,24 @@ impl Monitor {
 
     /// Visits the tree below a built-in event.
     fn walk(&self, t: &mut Token, set: u32, root: u16, sock: u32, hook: Hook, side: usize) {
-        let mut path = Vec::with_capacity(4);
+        // Kept for the next walk; a walk inside of this one has another.
+        let mut path = std::mem::take(&mut self.state(t).path);
+        self.walk_with(t, set, root, sock, hook, side, &mut path);
+        path.clear();
+        self.state(t).path = path;
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn walk_with(
+        &self,
+        t: &mut Token,
+        set: u32,
+        root: u16,
+        sock: u32,
+        hook: Hook,
+        side: usize,
+        path: &mut Vec<Frame>,
+    ) {
         let Some(first) = self.enter(t, set, root, sock, side, Vec::new()) else { return };
         path.push(first);
         while let Some(top) = path.last_mut() {
@@ -220,6 +237,7 @@ impl Monitor {
                 yes
             }
             Filter::Native(number) => {
+                self.called_back.store(true, std::sync::atomic::Ordering::Relaxed);
                 self.ask_native(t, number, Call { sock, side, hook, event: node.event })
             }
         };

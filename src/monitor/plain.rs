@@ -11,6 +11,7 @@ use crate::flow::record::Flow;
 use crate::flow::token::Token;
 use crate::tcp::machine::{self, Segment, Verdict};
 use crate::tcp::side::{NO_COLD, Side};
+use std::sync::atomic::Ordering;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +72,12 @@ impl Monitor {
         flow.set(Flow::BUSY);
         let (first, interest) = (flow.socket, flow.interest);
         st.cur.flow = Some((id, from as u8));
+        self.called_back.store(false, Ordering::Relaxed);
         if interest & on_snd(ON_PKT_IN) != 0 {
-            self.raise_wanted(t, first, Hook::Snd, from, ON_PKT_IN);
+            self.raise_one(t, first, Hook::Snd, from, ON_PKT_IN.trailing_zeros());
         }
+        // What called nothing has changed nothing.
+        let as_it_was = !self.called_back.load(Ordering::Relaxed);
         let st = self.state(t);
         if st.cur.edited {
             let (seg, verdict) = self.judge_again(t, id, from, at, Verdict::Good);
@@ -82,8 +86,7 @@ impl Monitor {
         let Some(flow) = st.flows.get_mut(id) else { return };
         let over = flow.has(Flow::SILENT_END);
         let (x, y) = flow.pair(from);
-        // Callbacks may have changed what was plain.
-        let arrives = !over && machine::is_plain(x, y, seg);
+        let arrives = as_it_was || (!over && machine::is_plain(x, y, seg));
         if !(arrives
             && (arrive_plain(x, y, seg, &mut st.stats) || st.store_plain(id, 1 - from, at, seg.seq, seg.len)))
         {
@@ -92,7 +95,7 @@ impl Monitor {
         let Some(flow) = st.flows.get_mut(id) else { return };
         if flow.interest & on_rcv(ON_PKT_IN) != 0 {
             let first = flow.socket;
-            self.raise_wanted(t, first, Hook::Rcv, 1 - from, ON_PKT_IN);
+            self.raise_one(t, first, Hook::Rcv, 1 - from, ON_PKT_IN.trailing_zeros());
         }
         self.leave(t, id);
     }

@@ -86,6 +86,8 @@ pub struct Monitor {
     pub clock_ms: AtomicU64,
     /// Whether a callback of this core is running right now.
     pub in_callout: AtomicBool,
+    /// A callback has called the library, or may have, since somebody cleared this: what was true before it may not be any more.
+    pub called_back: AtomicBool,
     /// Flows now.
     pub flow_count: AtomicU32,
     /// Counters as of the last finished round.
@@ -173,6 +175,8 @@ pub struct State {
     pub raising: Option<(u32, u16)>,
     /// Events raised by it.
     pub raised: Vec<u16>,
+    /// Where a walk through user events is.
+    pub(super) path: Vec<super::dispatch::Frame>,
     /// Depth of dispatch; callback sets are freed at zero.
     pub depth: u32,
     /// Flows by age, only kept when ids ran out once (D13).
@@ -229,6 +233,7 @@ impl Monitor {
                 due: VecDeque::new(),
                 raising: None,
                 raised: Vec::new(),
+                path: Vec::new(),
                 depth: 0,
                 ages: None,
                 stats: Stats::default(),
@@ -241,6 +246,7 @@ impl Monitor {
             timers: Mutex::new(Timers::default()),
             clock_ms: AtomicU64::new(u64::MAX),
             in_callout: AtomicBool::new(false),
+            called_back: AtomicBool::new(false),
             flow_count: AtomicU32::new(0),
             published: Mutex::new(Stats::default()),
             foreign,
@@ -282,7 +288,10 @@ impl Monitor {
                 (self.foreign.callback)(self.ctx, function, sock as i32, side as i32, event, arg);
                 self.in_callout.store(outer, Ordering::Relaxed);
             }
-            Callback::Native(number) => self.call_native(token, number, sock, side, event),
+            Callback::Native(number) => {
+                self.called_back.store(true, Ordering::Relaxed);
+                self.call_native(token, number, sock, side, event);
+            }
         }
     }
 }

@@ -213,6 +213,7 @@ fn leave_callout<R>(context: &Context, work: impl FnOnce() -> R) -> R {
             self.0.monitor.in_callout.store(true, Ordering::Relaxed);
         }
     }
+    context.monitor.called_back.store(true, Ordering::Relaxed);
     context.monitor.in_callout.store(false, Ordering::Relaxed);
     // A signal handler on this thread must see the flag before any of the work.
     compiler_fence(Ordering::SeqCst);
