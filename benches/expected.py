@@ -47,6 +47,8 @@ def once(program, trace):
         ("nullmon", "mix"): {"start": 10000},
         ("rexmit", "mix"): {**packets(0, 0), "rcv_cli": MIX_REXMIT},
         ("reasm", "mix"): exchange,
+        ("nullmon", "conn"): {"start": 200000, "end_cb": 400000},
+        ("pktcount", "conn"): packets(800000, 400000),
         ("nullmon", "elephant"): {"start": 1},
         ("pktcount", "elephant"): packets(88400, 176798),
         ("rexmit", "elephant"): packets(0, 0),

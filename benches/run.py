@@ -26,9 +26,11 @@ TRACES = TARGET / "bench-traces"
 
 PROGRAMS = ["nullmon", "pktcount", "ude", "rexmit", "reasm"]
 TIMED = ["nullmon -n", "nullmon", "pktcount -n", "pktcount", "ude -n", "rexmit", "reasm"]
-NAMES = ["http", "mix", "elephant", "small200k", "small1m"]
+NAMES = ["http", "mix", "elephant", "conn", "small200k", "small1m"]
 # Traces whose flows end are replayed several times in one run, so that the fastest workload takes this long.
-LOOPED, LOOP_NS = {"http", "mix", "elephant"}, 1e9
+LOOPED, LOOP_NS = {"http", "mix", "elephant", "conn"}, 1e9
+# A trace of connections without data: what is asked of it is how many of them a second.
+CONN, CONN_PACKETS = "conn", 6
 # Bytes of stream buffer a side; the elephant's window is large.
 RMEM = {"elephant": 262144}
 # Programs whose counts are checked on one pass: the hash of a stream must not be taken twice.
@@ -299,6 +301,8 @@ def main():
         return trace in names and re.search(options.only or "", f"{workload} on {trace}") is not None
 
     plan = {trace: [w for w in TIMED if wanted(w, trace)] for trace in names}
+    if CONN in plan:
+        plan[CONN] = [w for w in plan[CONN] if w in ("nullmon -n", "nullmon", "pktcount -n")]
     checks = [(w, t) for w, t in CHECKED if wanted(w, t)]
     if not checks and not any(plan.values()):
         parser.error(f"nothing matches {options.only}")
@@ -328,6 +332,10 @@ def main():
         cells += [Cell(workload, trace, done) for workload, done in taken.items() if done]
     if cells:
         print_table(cells)
+        for cell in cells:
+            if cell.trace == CONN:
+                each = statistics.median(cell.ns) * CONN_PACKETS
+                print(f"{cell.workload}: {1e3 / each:.2f} million connections a second, {each:.0f} ns each")
         (TARGET / "bench.json").write_text(json.dumps([cell.record() for cell in cells], indent=1) + "\n")
         print(f"\nmedians of {runs}; ns of the core's thread; process: ns of all threads; floor: run in turn with each")
     for complaint in dict.fromkeys(complaints):
