@@ -259,6 +259,9 @@ pub fn batch(st: &mut State, verify: bool) {
             }
         }
     }
+    if cold.is_unused() {
+        return;
+    }
     for p in prepared.iter() {
         if p.parsed.wire_payload_len > 0
             && let Some(flow) = flows.at(p.hint)
