@@ -96,7 +96,7 @@ const LONG: u8 = u8::MAX;
 
 /// The receive-side stream of one monitored endpoint.
 ///
-/// All that a few short messages in order touch lies in the first cache line, if the object begins with one.
+/// All that a few short messages in order write lies in the first cache line, if the object begins with one.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Reassembly {
