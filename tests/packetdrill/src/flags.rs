@@ -10,6 +10,8 @@ pub struct Flags {
     pub local: Ipv4Addr,
     /// The port's MTU.
     pub mtu: u16,
+    /// Segments of a moment leave as one.
+    pub tso: bool,
     /// Settings of all connections.
     pub tcp: Config,
 }
@@ -17,12 +19,12 @@ pub struct Flags {
 impl Default for Flags {
     fn default() -> Self {
         // The address is packetdrill's own default.
-        Flags { local: Ipv4Addr::new(192, 168, 0, 1), mtu: 1500, tcp: Config::default() }
+        Flags { local: Ipv4Addr::new(192, 168, 0, 1), mtu: 1500, tso: false, tcp: Config::default() }
     }
 }
 
 /// The keys, for the message about one that is none.
-const KEYS: &str = "local, mtu, mss, iss, timestamps, sack, wscale, cc, iw, sndbuf, rcvbuf, rcvbuf_initial, delack, \
+const KEYS: &str = "local, mtu, tso, mss, iss, timestamps, sack, wscale, cc, iw, sndbuf, rcvbuf, rcvbuf_initial, delack, \
 rto_initial, rto_min, rto_max, tlp, push, syn_retries, synack_retries, retries, orphan_retries, time_wait, fin_wait_2, idle, \
 keepidle, keepintvl, keepcnt, challenge_acks";
 
@@ -50,6 +52,7 @@ impl Flags {
         match key {
             "local" => self.local = value.parse().map_err(|_| Some("an IPv4 address".into()))?,
             "mtu" => self.mtu = number(value, 68, 65_535)? as u16,
+            "tso" => self.tso = switch(value)?,
             "mss" => tcp.mss = number(value, 1, 65_495)? as u16,
             "iss" => tcp.iss = Some(number(value, 0, u32::MAX.into())? as u32),
             "timestamps" => tcp.timestamps = switch(value)?,
@@ -138,7 +141,7 @@ mod tests {
             let value = match key {
                 "local" => "10.0.0.1",
                 "cc" => "newreno",
-                "timestamps" | "sack" | "wscale" | "tlp" | "push" => "off",
+                "tso" | "timestamps" | "sack" | "wscale" | "tlp" | "push" => "off",
                 "delack" | "rto_initial" | "rto_min" | "rto_max" | "time_wait" | "fin_wait_2" | "idle"
                 | "keepidle" | "keepintvl" => "10ms",
                 _ => "256",

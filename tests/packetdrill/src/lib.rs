@@ -13,6 +13,7 @@
 //! | `threads.rs` | calls that block, and when time may pass |
 //! | `sockets.rs` | calls on sockets, as Linux answers them |
 //! | `options.rs` | socket options |
+//! | `tso.rs` | segments put together as for a device that cuts them itself |
 //! | `ready.rs` | poll, epoll, in Linux's bits |
 
 pub mod flags;
@@ -21,6 +22,7 @@ mod ready;
 mod sockets;
 pub mod table;
 mod threads;
+mod tso;
 mod world;
 
 /// A call's result, or the error number.

@@ -1,7 +1,7 @@
 //! The stack under test: one context with one port, the packets that left it, its time, and its descriptors.
 
 use crate::flags::Flags;
-use crate::{Result, ready};
+use crate::{Result, ready, tso};
 use mos::config::{Config, Mos};
 use mos::endpoint::{Endpoint, State};
 use mos::flow::token::Token;
@@ -54,6 +54,8 @@ pub struct World {
     pub now: u64,
     /// Packets that left, with their times.
     pub left: VecDeque<(u64, Vec<u8>)>,
+    /// Segments of a moment leave as one, as far as they can.
+    tso: bool,
     /// Descriptors.
     pub fds: BTreeMap<i32, Fd>,
     /// What is watched by epoll: by epoll object and socket.
@@ -87,6 +89,7 @@ impl World {
             out,
             now: START,
             left: VecDeque::new(),
+            tso: flags.tso,
             fds: BTreeMap::new(),
             watched: HashMap::new(),
             version: 0,
@@ -137,7 +140,10 @@ impl World {
         for (_, mut frame) in std::mem::take(&mut *self.out.lock()) {
             if frame.len() > ETHERNET {
                 frame.drain(..ETHERNET);
-                self.left.push_back((now_us, frame));
+                let before = self.left.back_mut().filter(|(at, _)| self.tso && *at == now_us);
+                if !before.is_some_and(|(_, before)| tso::join(before, &frame)) {
+                    self.left.push_back((now_us, frame));
+                }
             }
         }
     }
