@@ -73,7 +73,8 @@ int mtcp_epoll_create(mctx_t mctx, int size);
 /*
  * Adds, changes or removes a socket. event may be NULL with MOS_EPOLL_CTL_DEL; removing a
  * socket that is not watched (any more) succeeds. Adding twice: EEXIST. Changing one that
- * is not watched: ENOENT.
+ * is not watched: ENOENT. An id that names no end-host socket is taken, and nothing comes
+ * of it.
  */
 int mtcp_epoll_ctl(mctx_t mctx, int epid, int op, int sock, struct mtcp_epoll_event *event);
 
