@@ -92,6 +92,24 @@ fn a_shut_direction_is_told() {
     assert!(told, "a write would fail now");
 }
 
+/// A write after a shutdown fails at once: nobody has to wait for that (Linux reports OUT then, too).
+#[test]
+fn a_direction_that_was_shut_is_ready() {
+    let mut lab = Lab::with_buffers(8192);
+    let listener = lab.nodes[1].listen(80, 10);
+    let [c, s] = lab.connected(listener);
+    let writes = watch(&lab, 0, c, OUT);
+    assert_eq!(reported(&lab, 0, writes), OUT);
+    lab.nodes[0].shutdown(c);
+    assert_eq!(reported(&lab, 0, writes), OUT);
+    lab.run(200_000);
+    assert_eq!(reported(&lab, 0, writes), OUT, "in FIN_WAIT_2");
+    assert_eq!(lab.nodes[0].write(c, b"x"), Err(mos::monitor::Errno(libc::EPIPE)));
+    lab.nodes[1].shutdown(s);
+    lab.run(200_000);
+    assert_eq!(lab.nodes[0].readiness(c), IN | OUT | RDHUP | HUP);
+}
+
 /// HUP, for who asked for nothing else.
 #[test]
 fn the_end_of_both_directions_is_told() {

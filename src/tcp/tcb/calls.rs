@@ -109,7 +109,8 @@ impl Tcb {
         }
         let over = self.state == State::Closed;
         let writes = matches!(self.state, State::Established | State::CloseWait);
-        if over || (writes && (self.fin_queued || self.has_space())) {
+        // After a shutdown a write has an answer at once, as on Linux.
+        if over || (self.fin_queued && self.is_synchronized()) || (writes && self.has_space()) {
             ready |= Readiness::WRITABLE;
         }
         if self.state.peer_closed() || (over && self.state_was_synchronized()) {
@@ -124,7 +125,8 @@ impl Tcb {
         ready
     }
 
-    fn state_was_synchronized(&self) -> bool {
+    /// Whether the peer's SYN has come.
+    pub(super) fn state_was_synchronized(&self) -> bool {
         self.recv.nxt > 0
     }
 
