@@ -244,8 +244,9 @@ int mtcp_getsockopt(mctx_t mctx, int sock, int level, int optname, void *optval,
  * From another thread than a callback's, options of one flow wait until the core is between
  * two rounds; those of listeners do not wait for callbacks.
  * At SOL_SOCKET, IPPROTO_TCP and IPPROTO_IP, for end hosts: SO_REUSEADDR, SO_REUSEPORT,
- * SO_KEEPALIVE, SO_RCVBUF, SO_SNDBUF, SO_LINGER (0 s: close resets), TCP_NODELAY, IP_TTL (1 to
- * 255, or -1), IP_TOS (without its ECN bits).
+ * SO_KEEPALIVE, SO_RCVBUF, SO_SNDBUF, SO_LINGER (0 s: close resets), TCP_NODELAY,
+ * TCP_MAXSEG (88 to 32767, or 0: the default), IP_TTL (1 to 255, or -1), IP_TOS (without
+ * its ECN bits).
  */
 int mtcp_setsockopt(mctx_t mctx, int sock, int level, int optname, const void *optval,
 		    socklen_t optlen);

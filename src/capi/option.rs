@@ -157,7 +157,7 @@ unsafe fn set_stream(
                 | libc::SO_LINGER
         ),
         libc::IPPROTO_IP => matches!(optname, libc::IP_TTL | libc::IP_TOS),
-        _ => optname == libc::TCP_NODELAY,
+        _ => optname == libc::TCP_NODELAY || optname == libc::TCP_MAXSEG,
     };
     if !known {
         return Err(Errno(libc::ENOSYS));
@@ -192,9 +192,18 @@ unsafe fn set_stream(
             }
         }
         (libc::IPPROTO_IP, _) => wishes.set_tos(value),
+        (_, libc::TCP_MAXSEG) => wishes.mss = segment_size(value)?,
         _ => wishes.nodelay = value != 0,
     }
     c.endpoint.state(t).set_wishes(id, wishes).map(|()| 0)
+}
+
+/// What `TCP_MAXSEG` may say, in Linux's limits; 0: as configured.
+fn segment_size(value: c_int) -> Result<u16> {
+    match value {
+        0 | 88..=32_767 => Ok(value as u16),
+        _ => Err(Errno(libc::EINVAL)),
+    }
 }
 
 type Token = crate::flow::token::Token;

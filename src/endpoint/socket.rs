@@ -29,7 +29,10 @@ pub struct Wishes {
     pub ttl: u8,
     /// `IP_TOS`, without its ECN bits: these are TCP's (RFC 3168 6.1), and we speak no ECN.
     pub tos: u8,
-    /// `SO_LINGER`, seconds. Of a close with any but 0 the data is delivered in the background.
+    /// `TCP_MAXSEG` for connections to come; 0: as configured.
+    pub mss: u16,
+    /// `SO_LINGER`, seconds. With 0 a close resets; else it waits so long, if the socket is a blocking one, until all is
+    /// acknowledged.
     pub linger: Option<u16>,
 }
 

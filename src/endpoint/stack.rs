@@ -240,6 +240,7 @@ impl Stack {
             mtu: path.mtu,
             send_limit: wishes.send_buffer,
             recv_limit: wishes.recv_buffer,
+            mss: wishes.mss,
             nodelay: wishes.nodelay,
             keepalive: wishes.keepalive,
             ..Open::new(self.config.iss.unwrap_or_else(|| self.isn.isn(&tuple, self.now)))

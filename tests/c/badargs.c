@@ -485,6 +485,9 @@ static void streams(mctx_t m)
 	ROW(0, ANY, mtcp_setsockopt(m, s, SOL_SOCKET, SO_REUSEADDR, &v, sizeof v));
 	ROW(0, ANY, mtcp_setsockopt(m, s, SOL_SOCKET, SO_KEEPALIVE, &v, sizeof v));
 	ROW(0, ANY, mtcp_setsockopt(m, s, IPPROTO_TCP, TCP_NODELAY, &v, sizeof v));
+	ROW(-1, EINVAL, (v = 87, mtcp_setsockopt(m, s, IPPROTO_TCP, TCP_MAXSEG, &v, sizeof v)));
+	ROW(-1, EINVAL, (v = 32768, mtcp_setsockopt(m, s, IPPROTO_TCP, TCP_MAXSEG, &v, sizeof v)));
+	ROW(0, ANY, (v = 1000, mtcp_setsockopt(m, s, IPPROTO_TCP, TCP_MAXSEG, &v, sizeof v)));
 	ROW(-1, EINVAL, (v = 0, mtcp_setsockopt(m, s, IPPROTO_IP, IP_TTL, &v, sizeof v)));
 	ROW(-1, EINVAL, (v = 256, mtcp_setsockopt(m, s, IPPROTO_IP, IP_TTL, &v, sizeof v)));
 	ROW(0, ANY, (v = 7, mtcp_setsockopt(m, s, IPPROTO_IP, IP_TTL, &v, sizeof v)));
@@ -578,8 +581,12 @@ static void epolls(mctx_t m)
 	ROW(-1, EINVAL, mtcp_epoll_ctl(m, p[0], MOS_EPOLL_CTL_ADD, p[0], &e));
 	ROW(-1, EBADF, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_ADD, -1, &e));
 	ROW(-1, EBADF, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_ADD, HUGE_ID, &e));
-	ROW(-1, EBADF, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_ADD, UNUSED_ID, &e));
-	ROW(-1, EINVAL, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_ADD, mon, &e));
+	ROW(0, ANY, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_ADD, UNUSED_ID, &e)); /* K10: taken, and nothing comes of it */
+	ROW(0, ANY, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_MOD, UNUSED_ID, &e));
+	ROW(0, ANY, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_DEL, UNUSED_ID, NULL));
+	ROW(0, ANY, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_ADD, mon, &e));
+	ROW(0, ANY, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_MOD, mon, &e));
+	ROW(-1, EINVAL, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_ADD, UNUSED_ID, NULL));
 	ROW(-1, EINVAL, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_ADD, other, &e));
 	ROW(-1, EINVAL, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_ADD, p[0], NULL));
 	ROW(-1, ENOENT, mtcp_epoll_ctl(m, ep, MOS_EPOLL_CTL_MOD, p[0], &e));

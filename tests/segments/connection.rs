@@ -104,6 +104,8 @@ pub fn config_of(settings: &Settings) -> Result<(Config, Open), String> {
         sack: settings.sack,
         window_scaling: settings.wscale,
         congestion: if settings.newreno { Algorithm::NewReno } else { Algorithm::Cubic },
+        // What a script says of delays it says from the first segment on.
+        quick_acks: 0,
         ..Config::default()
     };
     let mut open = Open::new(ISS);
@@ -114,6 +116,7 @@ pub fn config_of(settings: &Settings) -> Result<(Config, Open), String> {
             "rto_min" => config.rto_min = time,
             "rto_max" => config.rto_max = time,
             "delayed_ack" => config.delayed_ack = time,
+            "quick_acks" => config.quick_acks = *value as u8,
             "time_wait" => config.time_wait = time,
             "fin_wait_2" => config.fin_wait_2 = time,
             "idle" => config.idle = time,

@@ -48,6 +48,10 @@ pub struct Config {
     pub orphan_retries: u8,
     /// How long an acknowledgment may wait for company, below 500 ms (RFC 9293 3.8.6.3). 0: it never does.
     pub delayed_ack: u64,
+    /// So many acknowledgments at the beginning of a connection do not wait: the peer is in slow start, and each of them lets it
+    /// send more (RFC 9293 3.8.6.3 allows the delay and does not ask for it; Linux does the same). Over with the first data
+    /// that answers: it will carry acknowledgments.
+    pub quick_acks: u8,
     /// How long TIME_WAIT lasts: two maximum segment lifetimes (RFC 9293 3.4.2).
     pub time_wait: u64,
     /// How long FIN_WAIT_2 lasts when the application has closed and the peer does not.
@@ -97,6 +101,7 @@ impl Default for Config {
             data_retries: 15,
             orphan_retries: 8,
             delayed_ack: 40 * MILLISECOND,
+            quick_acks: 16,
             time_wait: 60 * SECOND,
             fin_wait_2: 60 * SECOND,
             idle: 0,
@@ -129,6 +134,8 @@ pub struct Open {
     pub send_limit: u32,
     /// Most bytes received and unread (`SO_RCVBUF`); 0: as configured. Given, it is not tuned.
     pub recv_limit: u32,
+    /// Most that our SYN says a segment may hold (`TCP_MAXSEG`); 0: as configured.
+    pub mss: u16,
     /// Small segments do not wait for each other (`TCP_NODELAY`).
     pub nodelay: bool,
     /// A silent peer is probed (`SO_KEEPALIVE`).
@@ -138,6 +145,15 @@ pub struct Open {
 impl Open {
     /// A connection that begins at `iss`, over Ethernet, without wishes.
     pub fn new(iss: u32) -> Self {
-        Open { iss, ts_offset: 0, mtu: 1500, send_limit: 0, recv_limit: 0, nodelay: false, keepalive: false }
+        Open {
+            iss,
+            ts_offset: 0,
+            mtu: 1500,
+            send_limit: 0,
+            recv_limit: 0,
+            mss: 0,
+            nodelay: false,
+            keepalive: false,
+        }
     }
 }

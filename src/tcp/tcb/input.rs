@@ -420,9 +420,9 @@ impl Tcb {
         }
     }
 
-    /// RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second full segment is acknowledged.
+    /// RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second full segment is acknowledged; in the beginning each.
     fn delay_is_over(&self) -> bool {
-        self.unacked_segments >= 2 || self.config.delayed_ack == 0
+        self.unacked_segments >= 2 || self.quick_acks > 0 || self.config.delayed_ack == 0
     }
 
     /// Eighth: the FIN, which would be at `offset`; and one that came earlier and is reached now.

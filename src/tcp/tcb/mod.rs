@@ -159,6 +159,8 @@ pub struct Tcb {
     last_ack: u64,
     /// Data segments since.
     unacked_segments: u8,
+    /// Acknowledgments that still do not wait ([`Config::quick_acks`]).
+    quick_acks: u8,
     /// Acknowledgments to send at once. More than one: duplicates that a peer without SACK counts.
     acks_due: u8,
     /// A SYN or SYN/ACK is to be sent.
@@ -196,7 +198,8 @@ const _: () = assert!(size_of::<Tcb>() <= 576);
 
 impl Tcb {
     fn new(config: Arc<Config>, now: u64, open: &Open, state: State) -> Self {
-        let our_mss = open.mtu.max(LEAST_MTU).saturating_sub(40).min(config.mss);
+        let wished = if open.mss == 0 { config.mss } else { open.mss };
+        let our_mss = open.mtu.max(LEAST_MTU).saturating_sub(40).min(config.mss).min(wished);
         let (initial, max) = match open.recv_limit {
             0 => (config.recv_initial, config.recv_limit),
             n => (n, n),
@@ -245,6 +248,7 @@ impl Tcb {
             ts_recent_at: now,
             last_ack: 0,
             unacked_segments: 0,
+            quick_acks: config.quick_acks,
             acks_due: 0,
             syn_due: true,
             probe_due: false,

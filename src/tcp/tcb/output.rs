@@ -186,11 +186,14 @@ impl Tcb {
         count
     }
 
-    fn options(&self, now: u64) -> OptionBytes {
+    fn stamps(&self, now: u64) -> OptionBytes {
         let mut options = OptionBytes::default();
-        if self.timestamps {
-            options.add_timestamps(self.ts_now(now), self.ts_recent);
-        }
+        options.add_timestamps(self.ts_now(now), self.ts_recent);
+        options
+    }
+
+    fn options(&self, now: u64) -> OptionBytes {
+        let mut options = if self.timestamps { self.stamps(now) } else { OptionBytes::default() };
         if self.sack && (self.recv.has_hole() || self.recovery.duplicate().is_some()) {
             let mut blocks = [(0, 0); 4];
             let count = self.blocks(&mut blocks);
@@ -219,12 +222,15 @@ impl Tcb {
     {
         if let Kind::Reset(reset) = next.kind {
             let flags = RST | if reset.ack.is_some() { ACK } else { 0 };
+            // RFC 7323 3.2: a reset of the connection should have the option, too. One that only answers a number has not.
+            let stamped = reset.ack.is_some() && self.timestamps && self.state_was_synchronized();
+            let options = if stamped { self.stamps(now) } else { OptionBytes::default() };
             return emit(&Transmit {
                 seq: reset.seq,
                 ack: reset.ack.unwrap_or(0),
                 flags,
                 window: 0,
-                options: &[],
+                options: options.as_slice(),
                 payload: Payload::EMPTY,
                 retransmission: false,
             });
@@ -263,6 +269,9 @@ impl Tcb {
     /// A segment told the peer all there was to acknowledge.
     fn acknowledged(&mut self) {
         self.last_ack = self.recv.nxt;
+        if self.unacked_segments > 0 {
+            self.quick_acks = self.quick_acks.saturating_sub(1);
+        }
         self.unacked_segments = 0;
         self.ack_at = NEVER;
         self.recovery.duplicate_reported();
@@ -290,6 +299,9 @@ impl Tcb {
                 }
             }
             Kind::New => {
+                if next.len > 0 && self.recv.nxt > 1 {
+                    self.quick_acks = 0;
+                }
                 self.probe_due = false;
                 self.cwnd_limited = false;
                 let full = next.len >= u32::from(self.mss).saturating_sub(self.option_room()).max(1);

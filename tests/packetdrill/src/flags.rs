@@ -24,7 +24,7 @@ impl Default for Flags {
 }
 
 /// The keys, for the message about one that is none.
-const KEYS: &str = "local, mtu, tso, mss, iss, timestamps, sack, wscale, cc, iw, sndbuf, rcvbuf, rcvbuf_initial, delack, \
+const KEYS: &str = "local, mtu, tso, mss, iss, timestamps, sack, wscale, cc, iw, sndbuf, rcvbuf, rcvbuf_initial, delack, quickack, \
 rto_initial, rto_min, rto_max, tlp, push, syn_retries, synack_retries, retries, orphan_retries, time_wait, fin_wait_2, idle, \
 keepidle, keepintvl, keepcnt, challenge_acks";
 
@@ -80,6 +80,7 @@ impl Flags {
                 }
                 tcp.delayed_ack = time;
             }
+            "quickack" => tcp.quick_acks = number(value, 0, 255)? as u8,
             "rto_initial" => tcp.rto_initial = time(value)?.max(MILLISECOND),
             "rto_min" => tcp.rto_min = time(value)?.max(MILLISECOND),
             "rto_max" => tcp.rto_max = time(value)?.max(MILLISECOND),

@@ -37,6 +37,11 @@ fn state_number(state: State) -> u8 {
     }
 }
 
+/// What a buffer's size is read as: that of one which was set is double.
+fn doubled(set: u32, now: u32) -> i32 {
+    now.saturating_mul(if set == 0 { 1 } else { 2 }).min(i32::MAX as u32) as i32
+}
+
 impl World {
     fn wishes(&self, number: i32) -> Result<(u32, Wishes)> {
         let fd = self.fd(number)?;
@@ -61,8 +66,9 @@ impl World {
             (libc::SOL_SOCKET, libc::SO_REUSEADDR) => [wishes.reuse_addr.into()],
             (libc::SOL_SOCKET, libc::SO_REUSEPORT) => [wishes.reuse_port.into()],
             (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => [wishes.keepalive.into()],
-            (libc::SOL_SOCKET, libc::SO_SNDBUF) => [sizes.0 as i32],
-            (libc::SOL_SOCKET, libc::SO_RCVBUF) => [sizes.1 as i32],
+            // Linux counts what it keeps beside the bytes.
+            (libc::SOL_SOCKET, libc::SO_SNDBUF) => [doubled(wishes.send_buffer, sizes.0)],
+            (libc::SOL_SOCKET, libc::SO_RCVBUF) => [doubled(wishes.recv_buffer, sizes.1)],
             (libc::SOL_SOCKET, libc::SO_LINGER) => {
                 return Ok(ints(&[linger.is_some().into(), linger.unwrap_or(0).into()]));
             }
@@ -142,7 +148,16 @@ impl World {
                 wishes.linger = (first != 0).then_some(seconds);
             }
             // Nothing of it shows on the wire.
-            (libc::SOL_SOCKET, libc::SO_DEBUG | libc::SO_PRIORITY | libc::SO_OOBINLINE) => return Ok(()),
+            (libc::SOL_SOCKET, libc::SO_DEBUG | libc::SO_PRIORITY | libc::SO_OOBINLINE | libc::SO_MARK) => {
+                return Ok(());
+            }
+            (libc::IPPROTO_IP, libc::IP_FREEBIND | libc::IP_RECVERR) => return Ok(()),
+            (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => {
+                wishes.mss = match first {
+                    0 | 88..=32_767 => first as u16,
+                    _ => return Err(libc::EINVAL),
+                }
+            }
             (libc::IPPROTO_TCP, libc::TCP_NODELAY) => wishes.nodelay = first != 0,
             (libc::IPPROTO_IP, libc::IP_TTL) => {
                 if !wishes.set_ttl(first) {

@@ -46,7 +46,11 @@ impl Parts {
         let tcp = packet.get(IP..IP + 20)?;
         let data = IP + usize::from(tcp[12] >> 4) * 4;
         let plain = packet[0] == 0x45 && packet[9] == 6 && data >= IP + 20 && data <= packet.len();
-        plain.then(|| Parts { seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]), flags: tcp[13], data })
+        plain.then(|| Parts {
+            seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+            flags: tcp[13],
+            data,
+        })
     }
 }
 
@@ -76,7 +80,28 @@ mod tests {
     use super::*;
 
     fn packet(seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let mut p = vec![0x45, 0, 0, (40 + payload.len()) as u8, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        let mut p = vec![
+            0x45,
+            0,
+            0,
+            (40 + payload.len()) as u8,
+            0,
+            0,
+            0x40,
+            0,
+            64,
+            6,
+            0,
+            0,
+            10,
+            0,
+            0,
+            1,
+            10,
+            0,
+            0,
+            2,
+        ];
         p.extend([0, 1, 0, 2]);
         p.extend(seq.to_be_bytes());
         p.extend([0, 0, 0, 9, 0x50, flags, 1, 0, 0, 0, 0, 0]);

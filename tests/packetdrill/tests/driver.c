@@ -255,7 +255,7 @@ static int accepted(int fd)
 	return c;
 }
 
-#define FLAGS "iss=1000,timestamps=off,sack=off,wscale=off"
+#define FLAGS "iss=1000,timestamps=off,sack=off,wscale=off,quickack=0"
 
 /* ---- Cases ---- */
 
