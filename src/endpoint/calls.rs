@@ -107,6 +107,9 @@ impl Endpoint {
                 _ => errno(libc::EISCONN),
             };
         }
+        if again {
+            st.conn_of(&stream, libc::ENOTCONN)?;
+        }
         self.open(m, t, id, stream, peer)
     }
 
@@ -195,6 +198,15 @@ impl State {
         self.stack()?.tcb(conn)
     }
 
+    /// A socket's connection.
+    ///
+    /// # Errors
+    /// ECONNABORTED: there was one, and a fault has ended it; `none`: there never was one.
+    fn conn_of(&self, stream: &Stream, none: i32) -> Result<&Tcb> {
+        let lost = if stream.conn == Id::NONE { none } else { libc::ECONNABORTED };
+        self.tcb(stream.conn).ok_or(Errno(lost))
+    }
+
     /// Does something with a socket's connection, and what follows from it.
     fn with<R>(&mut self, id: u32, work: impl FnOnce(&mut Tcb, u64) -> R) -> Result<R> {
         let conn = self.stream(id).ok_or(Errno(libc::ENOTSOCK))?.conn;
@@ -266,8 +278,7 @@ impl State {
     /// ENOTSOCK, ENOTCONN: not a connection, or none that was established.
     fn readable(&self, id: u32) -> Result<()> {
         let stream = self.stream(id).ok_or(Errno(libc::ENOTSOCK))?;
-        let tcb = self.tcb(stream.conn).ok_or(Errno(libc::ENOTCONN))?;
-        match tcb.state() {
+        match self.conn_of(stream, libc::ENOTCONN)?.state() {
             TcpState::SynSent | TcpState::SynRcvd | TcpState::Listen => errno(libc::ENOTCONN),
             _ => Ok(()),
         }
@@ -299,7 +310,7 @@ impl State {
     /// Bytes a read would give. EBADF: no connection; EINVAL: a listener.
     pub fn unread(&self, id: u32) -> Result<usize> {
         match self.sockets.get(id).map(|s| &s.kind) {
-            Some(Kind::Stream(stream)) => self.tcb(stream.conn).map(Tcb::unread).ok_or(Errno(libc::EBADF)),
+            Some(Kind::Stream(stream)) => self.conn_of(stream, libc::EBADF).map(Tcb::unread),
             Some(Kind::Listener) => errno(libc::EINVAL),
             _ => errno(libc::EBADF),
         }
@@ -360,12 +371,15 @@ impl State {
         Ok(conn.ends().1)
     }
 
-    /// `SO_ERROR`: 0, or why the connection ended; EINPROGRESS while it opens. EBADF: there is none.
+    /// `SO_ERROR`: 0, or why the connection ended (ECONNABORTED: by a fault); EINPROGRESS while it opens. EBADF: there is none.
     pub fn socket_error(&self, id: u32) -> Result<i32> {
         match self.sockets.get(id).map(|s| &s.kind) {
             Some(Kind::Listener) => Ok(0),
             Some(Kind::Stream(stream)) => {
-                let tcb = self.tcb(stream.conn).ok_or(Errno(libc::EBADF))?;
+                let tcb = match self.conn_of(stream, libc::EBADF) {
+                    Err(Errno(libc::ECONNABORTED)) => return Ok(libc::ECONNABORTED),
+                    found => found?,
+                };
                 Ok(match (tcb.cause(), tcb.state()) {
                     (Some(cause), _) => errno_of(cause),
                     (None, TcpState::SynSent) => libc::EINPROGRESS,

@@ -52,6 +52,8 @@ impl Conn {
     pub const QUEUED: u8 = 1 << 3;
     /// The table does not know it any more: it is over.
     pub const UNLISTED: u8 = 1 << 4;
+    /// In the list of those at rest.
+    pub const RESTING: u8 = 1 << 5;
 
     /// A connection between two ends; `key` and `reversed` say which.
     pub fn new(tcb: One<Tcb>, key: ShortKey, reversed: bool, hop: Hop) -> Self {

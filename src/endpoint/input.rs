@@ -123,8 +123,8 @@ impl Stack {
         above: Option<u32>,
     ) {
         let Some(listener) = self.listeners.get(sock) else { return };
-        if listener.is_full() || self.conns.len() >= self.most {
-            // The peer tries again, when some may have been accepted, or be over.
+        if listener.is_full() {
+            // The peer tries again, when some may have been accepted.
             return;
         }
         let wishes = listener.wishes;
@@ -133,6 +133,10 @@ impl Stack {
         }
         if self.half_open >= self.memory.half_open(MOST_HALF_OPEN) {
             return self.answer_by_cookie(local, peer, seg, path, &wishes);
+        }
+        if !self.has_room() {
+            // And when some may be over.
+            return;
         }
         let mut open = self.open(local, peer, path, &wishes);
         if let Some(above) = above {
@@ -209,7 +213,7 @@ impl Stack {
         let Some(found) = cookies::check(&self.config, &self.isn, &tuple, self.now, seg) else {
             return false;
         };
-        if full || self.conns.len() >= self.most || self.admit().is_err() {
+        if full || self.admit().is_err() || !self.has_room() {
             return true;
         }
         let open = self.open(local, peer, path, &wishes);

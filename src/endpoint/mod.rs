@@ -281,3 +281,6 @@ impl State {
         self.all_woken = false;
     }
 }
+
+#[cfg(test)]
+mod tests;

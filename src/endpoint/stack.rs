@@ -46,10 +46,14 @@ pub struct Stack {
     pub(super) half_open: usize,
     /// Connections that are being opened here; some may be over that.
     opening: Vec<Id>,
-    /// Connections at most, in whatever state: those that wait for their peers' last words, too.
+    /// Connections at most, in whatever state. Those at rest in TIME_WAIT make room for new ones.
     pub(super) most: usize,
     /// What they hold, and may.
     pub memory: Memory,
+    /// Connections at rest, the one that has rested longest first; some are no more.
+    resting: VecDeque<Id>,
+    /// How many of them made room before their time.
+    pub evicted: u64,
     /// What sockets are to hear: readiness that has become set.
     told: Vec<(u32, u32)>,
     /// The core's time, µs.
@@ -88,6 +92,8 @@ impl Stack {
             opening: Vec::new(),
             most,
             memory: Memory::new(None),
+            resting: VecDeque::new(),
+            evicted: 0,
             told: Vec::new(),
             now,
             isn: Secret(new_secret()),
@@ -190,7 +196,7 @@ impl Stack {
         path: &Path,
         wishes: &Wishes,
     ) -> Result<Id> {
-        if self.conns.len() >= self.most {
+        if !self.has_room() {
             return Err(Errno(libc::ENOMEM));
         }
         self.admit()?;
@@ -345,8 +351,34 @@ impl Stack {
         self.busy = None;
     }
 
+    /// Whether there is room for another connection; if need be, the one that has rested longest in TIME_WAIT goes before its time:
+    /// both its ends have said and heard everything, and a new connection is worth more than its late segments.
+    pub(super) fn has_room(&mut self) -> bool {
+        while self.conns.len() >= self.most {
+            let Some(id) = self.resting.pop_front() else { return false };
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            conn.flags &= !Conn::RESTING;
+            if !conn.rest.is_none() {
+                self.evicted += 1;
+                self.remove(id);
+            }
+        }
+        true
+    }
+
     /// Puts a connection to rest that only waits in TIME_WAIT.
     pub(super) fn put_to_rest(&mut self, id: Id) {
+        if self.resting.len() == self.resting.capacity() {
+            // What is over, or has been woken and has not come back, is in the list no longer.
+            let conns = &mut self.conns;
+            self.resting.retain(|&id| {
+                let Some(conn) = conns.get_mut(id) else { return false };
+                if conn.rest.is_none() {
+                    conn.flags &= !Conn::RESTING;
+                }
+                conn.has(Conn::RESTING)
+            });
+        }
         let Some(conn) = self.conns.get_mut(id).filter(|c| c.sock == NONE && c.listener == NONE) else {
             return;
         };
@@ -355,6 +387,10 @@ impl Stack {
         {
             conn.rest = rest;
             conn.tcb.free();
+            if !conn.has(Conn::RESTING) && self.resting.try_reserve(1).is_ok() {
+                conn.flags |= Conn::RESTING;
+                self.resting.push_back(id);
+            }
             self.charge(id);
         }
     }
