@@ -198,7 +198,8 @@ int mtcp_connect(mctx_t mctx, int sock, const struct sockaddr *addr, socklen_t a
 
 /*
  * Closes a socket; its id is free afterwards, whatever the result. A connection ends in
- * order (FIN) after what was written; a monitor socket's callbacks are dropped for flows
+ * order (FIN) after what was written; with SO_LINGER and a time, a blocking socket waits
+ * so long at most for the peer to have acknowledged it. A monitor socket's callbacks are dropped for flows
  * that begin later. ENOTCONN: a stream socket that never had a connection.
  */
 int mtcp_close(mctx_t mctx, int sock);

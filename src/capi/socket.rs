@@ -9,6 +9,7 @@ use crate::monitor::options::Named;
 use crate::monitor::{Errno, Result};
 use crate::runtime::context::Context;
 use crate::runtime::enter;
+use crate::runtime::wait::{Look, Patience, deadline};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,7 +63,8 @@ fn monitors(c: &Context) -> bool {
 }
 
 entry! {
-    /// Closes a socket; a monitor's later flows do not have its callbacks. EACCES, EPERM, EBADF.
+    /// Closes a socket; a monitor's later flows do not have its callbacks. A blocking one with SO_LINGER and a time waits so long
+    /// for its peer to have everything. EACCES, EPERM, EBADF.
     fn mtcp_close(mctx: Mctx, sock: c_int) -> c_int, fails -1; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
@@ -73,11 +75,30 @@ entry! {
         if closed {
             return Ok(0);
         }
+        if !enter::in_callback() && linger(cpu, sock)? {
+            return Ok(0);
+        }
         enter::locked(cpu, ACCESS, |c, t| {
             let id = id_of(sock, c.monitor.settings.max_ids)?;
             c.endpoint.close(&c.monitor, t, id).ok_or(Errno(libc::EBADF))?.map(|()| 0)
         })
     }
+}
+
+/// Waits as SO_LINGER says, before the close itself. `true`: another thread has closed the socket meanwhile.
+fn linger(cpu: i32, sock: c_int) -> Result<bool> {
+    let begun = enter::locked(cpu, ACCESS, |c, t| {
+        let id = id_of(sock, c.monitor.settings.max_ids)?;
+        let st = c.endpoint.state(t);
+        Ok(st.begin_to_linger(id).map(|seconds| (id, seconds, st.sockets.generation(id))))
+    })?;
+    let Some((id, seconds, generation)) = begun else { return Ok(false) };
+    let patience = Patience { until: deadline(i32::from(seconds) * 1000), polls_first: false };
+    // However the wait ends, what is left goes on in the background.
+    let _ = enter::waiting(cpu, ACCESS, sock, patience, |c, t| {
+        Ok(if c.endpoint.view(t).has_lingered(id) { Look::Done(()) } else { Look::Later })
+    });
+    enter::locked(cpu, ACCESS, |c, t| Ok(c.endpoint.view(t).sockets.generation(id) != generation))
 }
 
 /// The text behind a filter pointer; `None` for NULL.

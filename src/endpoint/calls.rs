@@ -334,6 +334,26 @@ impl State {
         errno(libc::ENOTCONN)
     }
 
+    /// A close that lingers begins (`SO_LINGER` with a time, on a blocking socket): for how many seconds at most. The socket
+    /// keeps its id until [`Endpoint::close`]. `None`: it does not linger.
+    pub fn begin_to_linger(&mut self, id: u32) -> Option<u16> {
+        let socket = self.sockets.get(id).filter(|s| !s.nonblocking)?;
+        let Kind::Stream(stream) = socket.kind else { return None };
+        let seconds = stream.wishes.linger.filter(|&seconds| seconds > 0)?;
+        let stack = self.stack_mut()?;
+        let now = stack.now;
+        stack.tcb_mut(stream.conn)?.close(now);
+        stack.changed(stream.conn);
+        self.pass_on();
+        self.forget_socket(id);
+        (!self.has_lingered(id)).then_some(seconds)
+    }
+
+    /// Whether nothing is left to wait for: everything written, and the FIN, is acknowledged, or the connection is over.
+    pub fn has_lingered(&self, id: u32) -> bool {
+        self.stream(id).and_then(|s| self.tcb(s.conn)).is_none_or(Tcb::is_drained)
+    }
+
     /// A stream socket is closed. ENOTCONN: it never had a connection.
     pub(super) fn close_stream(&mut self, stream: &Stream) -> Result<()> {
         if stream.conn == Id::NONE {

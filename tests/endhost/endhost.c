@@ -4,6 +4,7 @@
  *   threads             the same echo with a blocking accept and a blocking thread for each connection
  *   get IP PORT PATH    HTTP/1.0 with blocking calls; the body to standard output
  *   refused IP PORT     says which error a connection gets
+ *   linger IP PORT SECONDS NONBLOCKING   writes 200,000 bytes and closes with SO_LINGER; says how many milliseconds that took
  * Says "ready" when it listens. Byte n of a body is pattern(n). */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 #include <mos_ext.h>
 #include <mtcp_epoll.h>
@@ -290,6 +292,32 @@ static int get(char **argv)
 	return mtcp_close(m, s) != 0;
 }
 
+static int linger(char **argv)
+{
+	static char bytes[200000];
+	struct linger l = { 1, atoi(argv[2]) };
+	struct timespec from, to;
+	size_t have = 0;
+	int s = connect_to(argv), ret;
+	ssize_t r;
+	if (s < 0)
+		die("connect");
+	for (; have < sizeof bytes; have += r)
+		if ((r = mtcp_write(m, s, bytes + have, sizeof bytes - have)) <= 0)
+			die("write");
+	if (mtcp_setsockopt(m, s, SOL_SOCKET, SO_LINGER, &l, sizeof l))
+		die("setsockopt");
+	if (atoi(argv[3]))
+		mtcp_setsock_nonblock(m, s);
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	ret = mtcp_close(m, s);
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	printf("%ld\n", (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000);
+	fflush(stdout);
+	/* The id is free, whatever happened. */
+	return ret || mtcp_close(m, s) == 0;
+}
+
 int main(int argc, char **argv)
 {
 	int ret = 1;
@@ -306,6 +334,8 @@ int main(int argc, char **argv)
 		ret = threads();
 	else if (!strcmp(argv[3], "get"))
 		ret = get(argv + 4);
+	else if (!strcmp(argv[3], "linger"))
+		ret = linger(argv + 4);
 	else if (!strcmp(argv[3], "refused")) {
 		ret = connect_to(argv + 4) >= 0;
 		printf("%s\n", strerror(errno));

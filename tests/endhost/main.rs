@@ -252,6 +252,41 @@ fn a_client_of_nginx() {
     assert_eq!(String::from_utf8_lossy(&unreachable.stdout), "No route to host\n");
 }
 
+/// SO_LINGER: a blocking socket's close waits for the peer to have everything, so long as was said.
+#[test]
+fn a_close_lingers() {
+    let Some(net) = net("linger") else { return };
+    let conf = conf("linger", "");
+    // A peer with little room that looks after a while: how long the close took, in ms.
+    let close = |port: &str, sleeps: &str, seconds: &str, nonblocking: &str| -> u64 {
+        let script = format!(
+            "import socket,time\nl=socket.socket()\nl.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\n\
+             l.setsockopt(socket.SOL_SOCKET,socket.SO_RCVBUF,4096)\nl.bind(('10.77.0.1',{port}))\nl.listen(1)\n\
+             print('ready',flush=True)\ns,_=l.accept()\ntime.sleep({sleeps})\nn=0\n\
+             while True:\n b=s.recv(65536)\n if not b: break\n n+=len(b)\nprint(n,flush=True)\n"
+        );
+        let mut command = net.command("client", "python3");
+        command.args(["-c", &script]).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python starts");
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
+        let peer = Process::of(child);
+        let mut line = String::new();
+        said.read_line(&mut line).expect("ready");
+        let mut command = net.command("box", program());
+        command.arg("-f").arg(&conf).args(["linger", "10.77.0.1", port, seconds, nonblocking]);
+        let out = command.output().expect("the program runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        drop(peer);
+        String::from_utf8_lossy(&out.stdout).trim().parse().expect("milliseconds")
+    };
+    let waited = close("90", "1.5", "30", "0");
+    assert!((500..15_000).contains(&waited), "until the peer had everything: {waited} ms");
+    let waited = close("91", "6", "1", "0");
+    assert!((950..4000).contains(&waited), "not longer than it may: {waited} ms");
+    let waited = close("92", "3", "30", "1");
+    assert!(waited < 500, "a non-blocking one not at all: {waited} ms");
+}
+
 #[test]
 fn the_end_of_a_context_closes_its_connections() {
     let Some(net) = net("ends") else { return };

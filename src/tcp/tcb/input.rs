@@ -364,6 +364,8 @@ impl Tcb {
             State::FinWait1 => {
                 self.state = State::FinWait2;
                 if self.closed {
+                    // A close that lingers waits for it.
+                    self.events |= Events::SPACE;
                     self.close_at = now.saturating_add(self.config.fin_wait_2);
                 }
             }
