@@ -48,9 +48,9 @@ pub struct Config {
     pub orphan_retries: u8,
     /// How long an acknowledgment may wait for company, below 500 ms (RFC 9293 3.8.6.3). 0: it never does.
     pub delayed_ack: u64,
-    /// So many acknowledgments at the beginning of a connection do not wait: the peer is in slow start, and each of them lets it
-    /// send more (RFC 9293 3.8.6.3 allows the delay and does not ask for it; Linux does the same). Over with the first data
-    /// that answers: it will carry acknowledgments.
+    /// So many acknowledgments at the beginning of a connection wait for the next millisecond only: the peer is in slow start, and
+    /// each of them lets it send more (RFC 9293 3.8.6.3 allows the delay and does not ask for it; Linux sends them at once).
+    /// Over with the first data that answers: it will carry acknowledgments.
     pub quick_acks: u8,
     /// How long TIME_WAIT lasts: two maximum segment lifetimes (RFC 9293 3.4.2).
     pub time_wait: u64,

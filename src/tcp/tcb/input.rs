@@ -417,14 +417,17 @@ impl Tcb {
             self.acks_due = self.acks_due.saturating_add(1).min(most);
         } else if taken.disorder || taken.duplicate.is_some() || taken.refused > 0 || self.delay_is_over() {
             self.acks_due = self.acks_due.max(1);
+        } else if self.quick_acks > 0 {
+            // Not before an application that polls had its turn: a server's first answer carries it.
+            self.ack_at = now + 1;
         } else if self.ack_at == NEVER {
             self.ack_at = now + self.config.delayed_ack;
         }
     }
 
-    /// RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second full segment is acknowledged; in the beginning each.
+    /// RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second full segment is acknowledged.
     fn delay_is_over(&self) -> bool {
-        self.unacked_segments >= 2 || self.quick_acks > 0 || self.config.delayed_ack == 0
+        self.unacked_segments >= 2 || self.config.delayed_ack == 0
     }
 
     /// Eighth: the FIN, which would be at `offset`; and one that came earlier and is reached now.
