@@ -47,6 +47,13 @@ impl Stack {
                 return Found::Socket;
             }
             self.wake_up(id);
+            if self.conn(id).is_some_and(|c| c.has(Conn::HALF_OPEN))
+                && self.cookie_of(local, peer, seg).is_some()
+            {
+                // One SYN was answered by a cookie, and the same SYN, come again, by this connection: the peer took the former.
+                self.remove(id);
+                return self.arrive_new(local, peer, seg, path(), answers, None);
+            }
             let now = self.now;
             self.expect(id, seg);
             self.busy = Some(id);
@@ -100,7 +107,9 @@ impl Stack {
         if seg.has(flags::ACK) {
             let known = !seg.has(flags::SYN)
                 && path.is_some_and(|path| self.cookie_ack(sock, local, peer, seg, &path));
-            if !known {
+            // What came ahead of a cookie's acknowledgment is left to come again: a reset would end the connection for the peer.
+            let may_come = self.gives_cookies() && cookies::may_follow(self.now, seg);
+            if !known && !may_come {
                 self.refuse(local, peer, seg, answers);
             }
         } else if seg.has(flags::SYN)
@@ -194,6 +203,25 @@ impl Stack {
         });
     }
 
+    /// Whether cookies were sent lately.
+    fn gives_cookies(&self) -> bool {
+        self.cookies_at != 0 && self.now.saturating_sub(self.cookies_at) <= COOKIE_LIFETIME
+    }
+
+    /// What a segment acknowledges, if that is a cookie that was sent lately.
+    fn cookie_of(
+        &self,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        seg: &Segment<'_>,
+    ) -> Option<cookies::Found> {
+        // Guesses are not even looked at while no cookies are out.
+        if !self.gives_cookies() {
+            return None;
+        }
+        cookies::check(&self.config, &self.isn, &tuple_of(local, peer), self.now, seg)
+    }
+
     /// An acknowledgment for a listener: of a cookie, if one was sent lately. Whether it was.
     fn cookie_ack(
         &mut self,
@@ -203,16 +231,9 @@ impl Stack {
         seg: &Segment<'_>,
         path: &Path,
     ) -> bool {
-        // Guesses are not even looked at while no cookies are out.
-        if self.cookies_at == 0 || self.now.saturating_sub(self.cookies_at) > COOKIE_LIFETIME {
-            return false;
-        }
         let Some(listener) = self.listeners.get(sock) else { return false };
         let (wishes, full) = (listener.wishes, listener.is_full());
-        let tuple = tuple_of(local, peer);
-        let Some(found) = cookies::check(&self.config, &self.isn, &tuple, self.now, seg) else {
-            return false;
-        };
+        let Some(found) = self.cookie_of(local, peer, seg) else { return false };
         if full || self.admit().is_err() || !self.has_room() {
             return true;
         }

@@ -124,6 +124,13 @@ pub fn check(
     Some(Found { options: found })
 }
 
+/// Whether a segment may acknowledge a cookie of ours, by the cookie's age: one that came ahead of the peer's first byte proves no
+/// more, since the peer's initial sequence number is not known from it.
+pub fn may_follow(now: u64, seg: &Segment<'_>) -> bool {
+    let age = (now / PERIOD).wrapping_sub(u64::from(seg.ack.wrapping_sub(1) >> 27)) & 31;
+    seg.has(ACK) && !seg.payload.is_empty() && age <= 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{State, Tcb};
