@@ -283,3 +283,53 @@ fn packets_look_as_their_socket_wishes() {
     lab.nodes[0].round(now, Vec::new());
     assert_eq!(looks(&lab.nodes[0].left()), [(64, 0)]);
 }
+
+/// A SYN was answered by a cookie, and, come again when there was room, by a connection that waits. The peer took the cookie: its
+/// acknowledgment, and what comes ahead of that, resets nothing.
+#[test]
+fn a_cookie_counts_though_its_syn_came_again() {
+    let mut lab = Lab::with_buffers(8192);
+    // Two connections in handshake are kept, no more.
+    let mos = Mos { memory_limit: Some(128 << 10), tcp_timeout: 0, ..Mos::default() };
+    lab.nodes = [0, 1].map(|n| {
+        let link = Link {
+            neighbour: Some((*at(1 - n, 0).ip(), 32, [2, 0, 0, 0, 0, 2 - n as u8])),
+            ..Link::default()
+        };
+        Node::on_link(link, n, mos.clone(), |_| {}, |_, _, _, _, _, _| {})
+    });
+    let pass = |lab: &Lab, to: usize, frames: Vec<Vec<u8>>| {
+        lab.nodes[to].round(lab.now, frames);
+        lab.nodes[to].left()
+    };
+    let listener = lab.nodes[1].listen(80, 10);
+    let clients = [0; 3].map(|_| lab.nodes[0].connect(at(1, 80)));
+    let syns = pass(&lab, 0, Vec::new());
+    let replies = pass(&lab, 1, syns.clone());
+    assert_eq!((syns.len(), replies.len()), (3, 3));
+    let kept = lab.nodes[1].on(|st| st.stack().expect("there are some").describe());
+    let is_kept = |r: &[u8]| kept.contains(&format!("10.0.0.1:{})", u16::from_be_bytes([r[36], r[37]])));
+    let cookie = replies.iter().find(|r| !is_kept(r)).cloned();
+    let cookie = cookie.expect("one is a cookie");
+    let port = [cookie[36], cookie[37]];
+    let first = replies.iter().find(|r| r[36..38] != port).cloned().expect("another");
+    let syn = syns.iter().find(|s| s[34..36] == port).cloned().expect("its SYN");
+    let which = clients.iter().copied().find(|&c| {
+        lab.nodes[0].on(|st| st.own_address(c)).expect("a stream").port() == u16::from_be_bytes(port)
+    });
+    let which = which.expect("its client");
+    let ack = pass(&lab, 0, vec![cookie]);
+    assert_eq!(lab.nodes[0].write(which, b"request"), Ok(Some(7)));
+    let data = pass(&lab, 0, Vec::new());
+    // One handshake ends, and the SYN comes again.
+    let other = pass(&lab, 0, vec![first]);
+    pass(&lab, 1, other);
+    assert!(lab.nodes[1].accept(listener).is_some());
+    assert_eq!(pass(&lab, 1, vec![syn]).len(), 1, "a connection that waits");
+    assert_eq!(lab.nodes[1].connections(), 3);
+    pass(&lab, 1, ack);
+    let s = lab.nodes[1].accept(listener).expect("the cookie counts");
+    pass(&lab, 1, data);
+    assert_eq!(lab.nodes[1].read(s, &mut [0; 16]), Ok(Some(7)));
+    assert_eq!(lab.nodes[0].error(which), 0);
+}

@@ -3,6 +3,7 @@
 mod edges;
 mod lab;
 mod memory;
+mod mixes;
 mod monitored;
 mod sockets;
 mod transfers;
