@@ -1,9 +1,9 @@
 //! The end of a flow: what is pending is delivered, both sides are told, everything is freed (monitor.md §3.7, D6, D7).
 
+use super::cold::Cold;
 use super::event::{Hook, ON_CONN_END, ON_STATE_CHANGE};
 use super::lookup::ALT;
 use super::state::{Monitor, Settings, State};
-use super::stream::Cold;
 use crate::flow::arena::{Arena, Id};
 use crate::flow::record::{CLI, Flow, SVR, full_stamp};
 use crate::flow::slab::Slab;

@@ -4,12 +4,14 @@
 //! application may touch at any time — listeners, filters, timers, counters — lies behind leaf locks that are
 //! never held during a call-out (decision A).
 
+pub mod cold;
 pub mod dispatch;
 pub mod end;
 pub mod event;
 pub mod evict;
 pub mod filter;
 pub mod forest;
+pub mod holes;
 pub mod hookset;
 pub mod inject;
 pub mod iteration;

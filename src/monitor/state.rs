@@ -1,5 +1,6 @@
 //! One core's monitor and all it owns.
 
+use super::cold::Cold;
 use super::event::EventId;
 use super::forest::{FOREST, Forest};
 use super::hookset::Callback;
@@ -9,7 +10,6 @@ use super::packet::Current;
 use super::sets::HookSets;
 use super::socket::Sockets;
 use super::stats::Stats;
-use super::stream::Cold;
 use super::timers::Timers;
 use crate::flow::arena::{Arena, Id};
 use crate::flow::hash::FlowHash;

@@ -1,77 +1,18 @@
-//! Streams: payload into the receiver's reassembly, NEW_DATA, ERROR, holes given up (decisions D4–D6, D11, D12).
+//! Streams: payload into the receiver's reassembly, NEW_DATA, ERROR (decisions D4–D6, D11, D12). What a side keeps is in
+//! `cold.rs`, holes that are given up in `holes.rs`.
 
+use super::cold::Cold;
 use super::event::{Hook, ON_ERROR, ON_NEW_DATA, on_null};
 use super::state::{Monitor, State};
 use crate::flow::arena::Id;
 use crate::flow::record::{CLI, Flow, SVR};
 use crate::flow::token::Token;
 use crate::tcp::machine::{self, FIN, Segment};
-use crate::tcp::reassembly::Reassembly;
 use crate::tcp::side::{NO_COLD, Side};
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// What a side has only once it holds bytes, holes or stamps: two cache lines. The first bytes lie in it.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub struct Cold {
-    /// The received stream.
-    pub stream: Reassembly,
-    /// When TIME_WAIT began or was restarted: virtual milliseconds, truncated.
-    pub time_wait_since: u32,
-}
-
-// A side that holds bytes may take 128 bytes besides a quarter more than them.
-const _: () = assert!(size_of::<Option<Cold>>() == 128);
-
 impl State {
-    /// The cold part of a side, made when missing. `None`: out of memory.
-    pub(super) fn cold_of(&mut self, id: Id, side: usize) -> Option<&mut Cold> {
-        let flow = self.flows.get_mut(id)?;
-        let s = &mut flow.sides[side];
-        if s.cold == NO_COLD {
-            let buffered = !s.has(Side::NO_BUFFER);
-            let cold = Cold {
-                stream: Reassembly::new(s.data_tail(), if buffered { self.rmem } else { 0 }),
-                time_wait_since: self.now_ms as u32,
-            };
-            match self.cold.insert(cold) {
-                Ok(number) => s.cold = number,
-                Err(_) => {
-                    self.stats.no_memory += 1;
-                    return None;
-                }
-            }
-        }
-        let number = s.cold;
-        self.cold.get_mut(number)
-    }
-
-    /// Frees a cold part.
-    pub(super) fn drop_cold(&mut self, number: u32) {
-        if let Some(mut cold) = self.cold.remove(number) {
-            self.account(cold.stream.allocated_bytes(), 0);
-            cold.stream.retire(&mut self.chunks);
-            if !self.syn_data.is_empty() {
-                self.syn_data.remove(&number);
-            }
-        }
-    }
-
-    /// The memory behind a stream was `before` bytes and is `after` bytes now.
-    #[inline]
-    pub(super) fn account(&mut self, before: usize, after: usize) {
-        if before != after {
-            self.stream_memory = (self.stream_memory + after as u64).saturating_sub(before as u64);
-        }
-    }
-
-    /// Bytes of stream memory that may still be taken (X5, `memory_limit`).
-    #[inline]
-    fn memory_left(&self) -> u64 {
-        self.memory_limit.saturating_sub(self.stream_memory + self.endpoint_memory)
-    }
-
     /// Whether the segment's payload overlaps what side `to` accepted before (D4).
     pub(super) fn retransmits(&self, id: Id, to: usize, seg: &Segment) -> bool {
         let Some(flow) = self.flows.get(id) else { return false };
@@ -383,55 +324,6 @@ impl Monitor {
         self.state(t).cur.active = outer;
     }
 
-    /// What the end of the iteration (or of the flow) owes a side: NEW_DATA, and holes the receiver acknowledged.
-    pub(super) fn settle(&self, t: &mut Token, id: Id, side: usize) {
-        self.skip_acknowledged(t, id, side);
-        self.deliver(t, id, side);
-    }
-
-    /// Gives up the holes that the receiver's acknowledgement covers (D5).
-    fn skip_acknowledged(&self, t: &mut Token, id: Id, side: usize) {
-        let Some(flow) = self.state(t).flows.get_mut(id) else { return };
-        let s = &mut flow.sides[side];
-        if s.more & Side::SKIP_DUE == 0 {
-            return;
-        }
-        s.more &= !Side::SKIP_DUE;
-        let Some((tail, target)) = self.state(t).acknowledged_hole(id, side) else { return };
-        if target > tail {
-            self.skip(t, id, side, target);
-        }
-    }
-
-    /// Gives up the hole in front of the first out-of-order range; `false` when there is none.
-    fn skip_first_hole(&self, t: &mut Token, id: Id, side: usize) -> bool {
-        let st = self.state(t);
-        let Some(flow) = st.flows.get(id) else { return false };
-        let s = &flow.sides[side];
-        let Some(cold) = st.cold.get(s.cold) else { return false };
-        let Some(next) = cold.stream.fragments(s.data_tail()).map(|f| f.start).find(|&f| f > s.data_tail())
-        else {
-            return false;
-        };
-        self.skip(t, id, side, next)
-    }
-
-    /// Pending NEW_DATA; ERROR once; the tail moves; NEW_DATA (D5).
-    fn skip(&self, t: &mut Token, id: Id, side: usize, target: u64) -> bool {
-        self.deliver(t, id, side);
-        let st = self.state(t);
-        let Some(flow) = st.flows.get(id) else { return false };
-        if !flow.sides[side].has(Side::NO_BUFFER) {
-            let outer = st.cur.active;
-            st.cur.active = false;
-            self.raise(t, id, Hook::Null, side, ON_ERROR);
-            self.state(t).cur.active = outer;
-        }
-        let moved = self.state(t).skip_to(id, side, target);
-        self.deliver(t, id, side);
-        moved
-    }
-
     /// The end of a loop iteration: NEW_DATA of all sides that have it, holes given up (monitor.md §2.1 step 5).
     pub fn flush(&self, t: &mut Token) {
         // What callbacks put on the list now waits for the next iteration.
@@ -462,21 +354,6 @@ impl Monitor {
             }
         }
     }
-
-    /// The end of the iteration for a side whose receiver acknowledged beyond its in-order tail.
-    #[inline(never)]
-    fn flush_hole(&self, t: &mut Token, id: Id, side: usize) {
-        let st = self.state(t);
-        if let Some(flow) = st.flows.get_mut(id) {
-            flow.sides[side].clear(Side::QUEUED);
-        }
-        if st.more_waits {
-            st.look_later(id, side);
-        } else {
-            self.skip_acknowledged(t, id, side);
-        }
-        self.deliver(t, id, side);
-    }
 }
 
 /// What the application was told about the segment being stored.
@@ -489,7 +366,7 @@ struct Told {
 }
 
 impl State {
-    fn look_later(&mut self, id: Id, side: usize) {
+    pub(super) fn look_later(&mut self, id: Id, side: usize) {
         if let Some(flow) = self.flows.get_mut(id) {
             queue(flow, id, side, &mut self.due);
         }
@@ -612,64 +489,6 @@ impl State {
             self.look_later(id, to);
         }
         found.piece
-    }
-
-    /// The in-order tail of a side, and up to where the receiver acknowledged what its peer was seen to send.
-    fn acknowledged_hole(&self, id: Id, side: usize) -> Option<(u64, u64)> {
-        let flow = self.flows.get(id)?;
-        let (y, x) = (&flow.sides[side], &flow.sides[1 - side]);
-        if !y.state.receives() || y.has(Side::FIN_DUE) || !x.has(Side::ISS) {
-            return None;
-        }
-        let tail = y.tail();
-        let acked = y.acked_offset()?;
-        if acked <= tail as i64 {
-            return None;
-        }
-        let data_end = x.snd_max.wrapping_sub(x.has(Side::FIN_SENT) as u32);
-        let sent = y.offset_of(data_end.wrapping_sub(x.iss).wrapping_add(y.irs));
-        Some((tail, acked.min(sent).max(tail as i64) as u64))
-    }
-
-    /// Moves the tail over a hole; `false` when nothing moved.
-    fn skip_to(&mut self, id: Id, side: usize, target: u64) -> bool {
-        if let Some(flow) = self.flows.get_mut(id) {
-            let y = &mut flow.sides[side];
-            if y.has(Side::NO_BUFFER) && y.cold == NO_COLD {
-                self.stats.missing_bytes += target.saturating_sub(y.tail());
-                y.set_tail(target.max(y.tail()));
-                return true;
-            }
-        }
-        if self.cold_of(id, side).is_none() {
-            return false;
-        }
-        let State { flows, cold, sockets, .. } = self;
-        let Some(flow) = flows.get_mut(id) else { return false };
-        let first = flow.socket;
-        let y = &mut flow.sides[side];
-        let tail = y.tail();
-        let Some(cold) = cold.get_mut(y.cold) else { return false };
-        let held = cold.stream.allocated_bytes();
-        let Ok(skip) = cold.stream.skip_to(tail, target) else { return false };
-        if skip.tail == tail {
-            return false;
-        }
-        y.set_tail(skip.tail);
-        // What precedes the hole stays for those who have not read it; when all have, the head moves behind the hole.
-        if sockets.all_read(first, side, tail) {
-            cold.stream.release_hole(tail, skip.tail);
-        }
-        if !y.has(Side::NO_BUFFER) {
-            y.set(Side::NEW_DATA);
-        }
-        if cold.stream.take_fin(skip.tail) {
-            y.set(Side::FIN_DUE);
-        }
-        let holds = cold.stream.allocated_bytes();
-        self.account(held, holds);
-        self.stats.missing_bytes += skip.missing;
-        true
     }
 }
 

@@ -12,7 +12,11 @@ use super::one::One;
 use super::ranges::{Gaps, MAX_RANGES, Range, Ranges};
 use super::store::{ByteStore, Pool};
 
+mod read;
+mod skip;
+
 pub use super::store::OutOfMemory;
+pub use read::Fragments;
 
 /// Which bytes win where a segment overlaps bytes already received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -532,111 +536,6 @@ impl Reassembly {
         self.disorder.get().map_or(&NO_RANGES, |d| &d.skipped)
     }
 
-    // ---- Giving up holes ------------------------------------------------------------------------------------
-
-    /// Gives up every hole between the tail and `to`, and joins the out-of-order ranges reached. What precedes a hole stays
-    /// readable until it is evicted; the bytes of a hole are discarded if they still come. At most [`MAX_RANGES`] holes are
-    /// remembered: to note one more, the oldest is forgotten and, if it is still retained, what precedes it evicted.
-    ///
-    /// After an error nothing has changed.
-    pub fn skip_to(&mut self, tail: u64, to: u64) -> Result<Skip, OutOfMemory> {
-        let mut skip = Skip { missing: 0, tail };
-        if to <= tail {
-            return Ok(skip);
-        }
-        self.lengthen()?;
-        let buffered = self.buffered;
-        let d = self.disorder.get_or_make()?;
-        d.skipped.try_reserve(d.ahead.len() + 1)?;
-        let joined = d.ahead.joined(to);
-        if buffered {
-            let merged = d.loose.held_below(joined);
-            self.store.try_reserve(merged)?;
-        }
-        while skip.tail < joined {
-            let (next, end) = match self.ahead().first() {
-                Some(r) if r.start <= to.max(skip.tail) => (r.start, r.end),
-                _ => (to, to),
-            };
-            if skip.tail < next {
-                skip.missing += next - skip.tail;
-                self.give_up(skip.tail, next)?;
-            }
-            let Reassembly { store, disorder, .. } = self;
-            if let Some(d) = disorder.get_mut() {
-                d.loose.take_below(end, |part| store.push(part))?;
-                d.ahead.absorb(end);
-            }
-            skip.tail = end;
-        }
-        self.tidy();
-        Ok(skip)
-    }
-
-    /// Notes the hole `start..end`, which begins at the tail.
-    fn give_up(&mut self, start: u64, end: u64) -> Result<(), OutOfMemory> {
-        if !self.skipped().has_room(start, end)
-            && let Some(oldest) = self.skipped().first()
-        {
-            self.evict(oldest.end, start);
-            self.disorder.get_or_make()?.skipped.pop_first();
-        }
-        self.disorder.get_or_make()?.skipped.insert(start, end)?;
-        Ok(())
-    }
-
-    /// Releases what precedes the hole at `hole` and the hole itself: the head moves behind it. `tail` is the in-order tail.
-    pub fn release_hole(&mut self, hole: u64, tail: u64) {
-        if let Some(gap) = self.skipped().find(hole) {
-            self.evict(gap.end.min(tail), tail);
-            self.tidy();
-        }
-    }
-
-    // ---- Reading --------------------------------------------------------------------------------------------
-
-    /// Reads from `off` on, up to the end of the fragment that holds it.
-    #[inline]
-    pub fn read(&self, tail: u64, off: u64, out: &mut [u8]) -> Read {
-        let head = self.head(tail);
-        if off >= head && off < tail && self.disorder.is_none() {
-            let at = (off - head) as usize;
-            return Read::Bytes(match self.short() {
-                Some(short) => {
-                    let part = &short[at.min(short.len())..];
-                    let count = part.len().min(out.len());
-                    out[..count].copy_from_slice(&part[..count]);
-                    count
-                }
-                None => self.store.read(at, out),
-            });
-        }
-        self.read_broken(tail, head, off, out)
-    }
-
-    /// As [`Reassembly::read`], where the stream is not in order.
-    #[inline(never)]
-    fn read_broken(&self, tail: u64, head: u64, off: u64, out: &mut [u8]) -> Read {
-        if off >= head && off < tail {
-            let skipped = self.skipped();
-            return match skipped.gaps(off, tail).next() {
-                Some(run) if run.start == off => {
-                    let count = out.len().min(usize::try_from(run.len()).unwrap_or(usize::MAX));
-                    Read::Bytes(self.store.read(self.position(off), &mut out[..count]))
-                }
-                Some(run) => Read::Missing { next: run.start },
-                None => Read::Missing { next: tail },
-            };
-        }
-        if off < head {
-            return Read::Missing { next: self.skipped().find(head).map_or(head, |hole| hole.end) };
-        }
-        match self.disorder.get() {
-            Some(d) if self.buffered && d.ahead.find(off).is_some() => Read::Bytes(d.loose.read(off, out)),
-            _ => Read::Nothing,
-        }
-    }
-
     /// The lowest retained offset; the tail where no bytes are kept. Exceeds the tail only while a buffer that was switched on
     /// again waits for the bytes it did not keep.
     pub fn head(&self, tail: u64) -> u64 {
@@ -656,13 +555,6 @@ impl Reassembly {
     /// The end of the last fragment (`tcpbi_last_byte_received`), or the tail if that is higher.
     pub fn end(&self, tail: u64) -> u64 {
         self.ahead().last().map_or(tail, |r| r.end.max(tail))
-    }
-
-    /// The readable fragments, ascending: the in-order run, in parts where holes were given up, then each out-of-order range.
-    pub fn fragments(&self, tail: u64) -> Fragments<'_> {
-        let head = self.head(tail);
-        let ahead = if self.buffered { self.ahead().as_slice() } else { &[] };
-        Fragments { in_order: self.skipped().gaps(head, tail), ahead: ahead.iter(), head }
     }
 
     /// Whether bytes were accepted above the tail.
@@ -745,27 +637,6 @@ impl Reassembly {
                 + d.loose.allocated_bytes()
         });
         self.store.allocated_bytes() + disorder
-    }
-}
-
-/// The readable fragments of a side; see [`Reassembly::fragments`].
-#[derive(Clone, Debug)]
-pub struct Fragments<'a> {
-    in_order: Gaps<'a>,
-    ahead: std::slice::Iter<'a, Range>,
-    head: u64,
-}
-
-impl Iterator for Fragments<'_> {
-    type Item = Range;
-
-    fn next(&mut self) -> Option<Range> {
-        if let Some(run) = self.in_order.next() {
-            return Some(run);
-        }
-        let head = self.head;
-        // Below the head there are ranges only after a buffer was switched on again: accepted, but not kept.
-        self.ahead.by_ref().find(|r| r.end > head).map(|r| Range { start: r.start.max(head), end: r.end })
     }
 }
 
