@@ -1,16 +1,16 @@
 //! The packets of one core of several, picked out of a replay in advance as a card does it: `MOS_REPLAY_PRELOAD=1`.
 //!
 //! Without it each core walks over the whole input and passes over what is another's. Here that is done once, before the
-//! first packet: the core's frames are copied behind each other, and the iterations that have some are listed with
-//! their time, so that what follows is the same to the nanosecond (design E).
+//! first packet: the core's frames are copied behind each other, and all iterations are listed with their time, those without a
+//! frame of this core too: what follows, timers and holes given up included, is the same to the nanosecond (design E).
 
 use super::replay::{Ahead, BATCH, Fill, Replay, RxFrame};
 
-/// An iteration that has frames of this core.
+/// An iteration of the whole input.
 #[derive(Clone, Copy, Debug)]
 struct Iteration {
     now_ns: u64,
-    /// Behind its last frame.
+    /// Behind its last frame of this core.
     end: usize,
     /// The burst limit cut it: more packets of its tick wait, whoever they are for.
     more: bool,
@@ -73,11 +73,10 @@ impl Queue {
         while let Fill::Batch { now_ns, ends_iteration } =
             replay.fill_steered(&mut batch, &mut keep, |_, _| ())
         {
-            let begun = queue.iterations.last().map_or(0, |i| i.end);
             for rx in &batch {
                 queue.add(replay.frame_bytes(rx), rx)?;
             }
-            if ends_iteration && queue.frames.len() > begun {
+            if ends_iteration {
                 queue.iterations.try_reserve(1).map_err(|_| NoMemory)?;
                 queue.iterations.push(Iteration {
                     now_ns,

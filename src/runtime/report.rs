@@ -4,6 +4,7 @@ use super::affinity::{process_cpu_ns, thread_cpu_ns};
 use super::context::Context;
 use super::log::say;
 use super::registry;
+use crate::io::replay::ReplayOptions;
 use crate::io::source::PortCounters;
 use crate::monitor::State;
 use std::sync::Arc;
@@ -174,7 +175,7 @@ impl ReplayStats {
     /// The loop begins.
     pub fn start() -> Self {
         let wanted = std::env::var("MOS_REPLAY_STATS").is_ok_and(|v| v == "1");
-        let warmup = std::env::var("MOS_REPLAY_WARMUP").ok().and_then(|v| v.parse().ok()).unwrap_or(0);
+        let warmup = ReplayOptions::from_env().map_or(0, |options| options.warmup.into());
         ReplayStats {
             wanted,
             warmup: if wanted { warmup } else { 0 },
@@ -217,6 +218,11 @@ impl ReplayStats {
         self.drain();
         let end = thread_cpu_ns();
         let (thread, process) = self.loop_end.unwrap_or((end, process_cpu_ns()));
+        if self.warmup > 0 {
+            // It never got warm.
+            self.before = (st.stats.rx_packets, st.stats.rx_bytes);
+            (self.thread_start, self.process_start) = (thread, process);
+        }
         let s = &st.stats;
         let loop_ns = thread - self.thread_start;
         let (packets, bytes) = (s.rx_packets - self.before.0, s.rx_bytes - self.before.1);
