@@ -19,6 +19,7 @@ impl State {
             self.stats.rx_packets += 1;
             self.stats.rx_bytes += u64::from(rx.cap_len);
         }
+        self.prepared.clear();
         self.stats.settle_fault();
     }
 }
@@ -113,21 +114,21 @@ impl Monitor {
         let before = st.stats;
         let lent = frames.iter_mut().map(|(hop, frame)| (hop.port, std::mem::take(frame)));
         if !st.io.lend(st.now_ns, lent, &mut st.batch) {
-            st.stats.no_memory += frames.len() as u64;
+            st.stats.no_memory += 1;
+            st.stats.sent_lost += frames.len() as u64;
             return;
         }
         let mut seen = 0;
         let shown = catch_unwind(AssertUnwindSafe(|| self.show_outgoing(t, &frames, &mut seen)));
         let st = self.state(t);
         // They were not received, whatever became of them.
-        st.stats.take_back_inspection(&before);
-        st.stats.truncated = before.truncated;
+        st.stats.take_back_receipt(&before);
+        st.stats.sent_lost += (frames.len() - seen) as u64;
         st.batch.clear();
         st.prepared.clear();
         st.io.give_back();
         forward::settle(st);
         if let Err(fault) = shown {
-            st.stats.sent_lost += (frames.len() - seen) as u64;
             resume_unwind(fault);
         }
     }
@@ -150,6 +151,7 @@ impl Monitor {
                     st.host.send_to(hop, copy, false, st.now_ms);
                 } else {
                     st.stats.no_memory += 1;
+                    st.stats.sent_lost += 1;
                 }
             }
             self.finish_packet(t);

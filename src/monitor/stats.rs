@@ -112,13 +112,31 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// What inspection made of a packet since `before` is counted elsewhere.
+    /// What inspection made of a packet since `before` is counted elsewhere, what edits made of it too.
     pub fn take_back_inspection(&mut self, before: &Stats) {
         self.in_flow = before.in_flow;
         self.in_orphan = before.in_orphan;
         self.in_unmonitored = before.in_unmonitored;
         self.in_non_tcp = before.in_non_tcp;
+        self.in_non_ip = before.in_non_ip;
         self.in_fragment = before.in_fragment;
+        self.in_local = before.in_local;
+        self.bad_eth = before.bad_eth;
+        self.bad_ip_len = before.bad_ip_len;
+        self.bad_ip_version = before.bad_ip_version;
+        self.bad_ip_checksum = before.bad_ip_checksum;
+        self.bad_tcp_len = before.bad_tcp_len;
+        self.bad_tcp_checksum = before.bad_tcp_checksum;
+    }
+
+    /// As [`take_back_inspection`](Self::take_back_inspection), of packets that were not received at all.
+    pub fn take_back_receipt(&mut self, before: &Stats) {
+        self.take_back_inspection(before);
+        self.truncated = before.truncated;
+        self.rx_packets = before.rx_packets;
+        self.rx_bytes = before.rx_bytes;
+        self.in_fault = before.in_fault;
+        self.drop_memory = before.drop_memory;
     }
 
     /// Packets that an output had taken, and that are lost with so many bytes. It does not say whose they were: of those received
@@ -179,6 +197,39 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever inspection, edits and a lack of memory made of frames of our own: none was received.
+    #[test]
+    fn what_was_not_received_is_taken_back_whole() {
+        let before =
+            Stats { rx_packets: 3, rx_bytes: 300, in_flow: 2, bad_tcp_checksum: 1, ..Stats::default() };
+        let mut s = before;
+        for counter in [
+            &mut s.in_flow,
+            &mut s.in_orphan,
+            &mut s.in_unmonitored,
+            &mut s.in_non_tcp,
+            &mut s.in_non_ip,
+            &mut s.in_fragment,
+            &mut s.in_local,
+            &mut s.bad_eth,
+            &mut s.bad_ip_len,
+            &mut s.bad_ip_version,
+            &mut s.bad_ip_checksum,
+            &mut s.bad_tcp_len,
+            &mut s.bad_tcp_checksum,
+            &mut s.in_fault,
+            &mut s.drop_memory,
+            &mut s.truncated,
+            &mut s.rx_packets,
+        ] {
+            *counter += 1;
+        }
+        s.rx_bytes += 1000;
+        s.take_back_receipt(&before);
+        assert_eq!((s.inspected(), s.rx_packets, s.rx_bytes), (3, 3, 300));
+        assert_eq!((s.fates(), s.truncated), (0, 0));
+    }
 
     #[test]
     fn what_an_output_lost_is_counted_with_its_bytes() {
