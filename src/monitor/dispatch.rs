@@ -163,6 +163,9 @@ impl Monitor {
         path: &mut Vec<Frame>,
     ) {
         let Some(first) = self.enter(t, set, root, sock, side, Vec::new()) else { return };
+        if path.try_reserve(1).is_err() {
+            return;
+        }
         path.push(first);
         while let Some(top) = path.last_mut() {
             let (child, was_raised) = if top.next_child != NONE {
@@ -187,6 +190,7 @@ impl Monitor {
             };
             if passes
                 && path.len() < MOST_DEPTH
+                && path.try_reserve(1).is_ok()
                 && let Some(frame) = self.enter(t, set, child, sock, side, raised)
             {
                 path.push(frame);

@@ -155,6 +155,9 @@ impl State {
         found.clear();
         for (n, l) in self.views.iter().enumerate() {
             if l.kind == Kind::Stream && l.syn.as_ref().is_none_or(|f| self.stream_filter_matches(f)) {
+                if found.try_reserve(1).is_err() {
+                    break;
+                }
                 found.push(n);
             }
         }

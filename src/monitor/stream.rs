@@ -423,6 +423,9 @@ impl State {
         if !stream.take_short(tail, bytes) {
             held = stream.allocated_bytes();
             if stream.take_plain(tail, bytes, Some(chunks)).is_err() {
+                // A part of what it takes may have been had.
+                holds = stream.allocated_bytes();
+                self.account(held, holds);
                 return false;
             }
             holds = stream.allocated_bytes();
@@ -546,7 +549,9 @@ fn accept(
         return nothing(Piece::NoMemory);
     }
     let (held, had_hole) = (cold.stream.allocated_bytes(), cold.stream.has_hole());
-    let Ok(accepted) = cold.stream.accept(tail, off, bytes, wire) else { return nothing(Piece::NoMemory) };
+    let Ok(accepted) = cold.stream.accept(tail, off, bytes, wire) else {
+        return Found { held, holds: cold.stream.allocated_bytes(), ..nothing(Piece::NoMemory) };
+    };
     let buffered = cold.stream.is_buffered();
     if buffered {
         cold.stream.mark_used();
