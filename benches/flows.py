@@ -54,15 +54,20 @@ def floor_run(floor, trace, flows):
     return run.pairs(output)["ns_per_packet"]
 
 
+def kept():
+    """The last result."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+
+
 def measure(options):
     """All points; what was found, by flows."""
     run.build(options.libdir, [workload.split()[0] for workload in WORKLOADS])
     floor = run.build_floor()
-    found = []
+    found = [row for row in kept() if row["flows"] < options.least]
     for point in POINTS:
         flows, trace = flows_of(point), f"open{point}"
-        if flows > options.most:
-            break
+        if not options.least <= flows <= options.most:
+            continue
         run.sh(sys.executable, run.HERE / "gen_traces.py", "-o", run.TRACES, trace)
         taken = {name: [] for name in ["floor", *WORKLOADS]}
         for _ in range(options.runs):
@@ -74,7 +79,7 @@ def measure(options):
         found.append({"flows": flows, **row})
         if not options.keep:
             (run.TRACES / f"{trace}.pcap").unlink()
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -83,12 +88,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("libdir", nargs="?", help="where libmos.so is; built when not given")
     parser.add_argument("-n", dest="runs", type=int, default=3, help="runs of each (3)")
+    parser.add_argument("--least", type=int, default=0, help="not below so many connections: those are kept from the last result")
     parser.add_argument("--most", type=int, default=4_000_000, help="not beyond so many connections")
     parser.add_argument("--keep", action="store_true", help="leave the traces, 5 GB")
     parser.add_argument("--svg", metavar="FILE", type=Path, help="draw the result there")
     parser.add_argument("--draw", action="store_true", help="measure nothing, draw the last result")
     options = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if options.draw else measure(options)
+    found = kept() if options.draw else measure(options)
     if options.svg:
         names = {"reasm": WORKLOADS["reasm"], "pktcount -n": WORKLOADS["pktcount -n"], "nullmon -n": WORKLOADS["nullmon -n"]}
         lines = {label: [(row["flows"], row[name]) for row in found] for name, label in names.items()}

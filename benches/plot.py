@@ -49,7 +49,8 @@ def draw(y_title, x_title, lines, below):
     points = [point for line in both.values() for point in line]
     low, high = min(x for x, _ in points), max(x for x, _ in points)
     marks = steps(max(y for _, y in points))
-    span = math.log(high / low)
+    # Of one point there is no line, but a picture.
+    span = math.log(high / low) or 1
 
     def at_x(x):
         return LEFT + (WIDTH - LEFT - RIGHT) * math.log(x / low) / span
