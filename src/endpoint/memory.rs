@@ -198,7 +198,9 @@ impl Stack {
         }
         m.scarce = false;
         for index in 0..self.conns.slots() {
-            if let Some(id) = self.conns.id_of(index) {
+            if let Some(id) = self.conns.id_of(index)
+                && self.tcb(id).is_some()
+            {
                 self.give_room_of(id, true);
                 self.mark(id);
             }

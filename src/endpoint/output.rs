@@ -99,7 +99,11 @@ impl Stack {
             let Some(conn) = conns.get_mut(id) else { continue };
             let (local, peer) = conn.ends();
             let hop = conn.hop;
-            let Some(tcb) = conn.tcb.get_mut() else { continue };
+            let Some(tcb) = conn.tcb.get_mut() else {
+                // At rest there is nothing to send; what wakes it puts it in the list again.
+                conn.flags &= !Conn::DIRTY;
+                continue;
+            };
             // Also with nothing to send: what waits for a closed window needs its timer.
             let mut ends = Ends { local, peer, ip_id: conn.ip_id, ttl: conn.ttl, tos: conn.tos };
             let mut stuck = false;

@@ -1,6 +1,8 @@
 //! What no two hosts on a link show: the limit of connections, and faults.
 
 use super::events::{ERR, IN, OUT};
+use super::memory::Memory;
+use super::output::{Below, Taken};
 use super::socket::{Stream, Wishes};
 use super::*;
 use crate::flow::arena::Id;
@@ -53,6 +55,47 @@ fn rest(stack: &mut Stack, from: u16) -> Id {
     stack.put_to_rest(id);
     assert!(stack.tcb(id).is_none() && stack.conn(id).is_some());
     id
+}
+
+/// Takes what the stack sends.
+#[derive(Default)]
+struct Wire(Vec<Vec<u8>>);
+
+impl Below for Wire {
+    fn path(&self, _: Ipv4Addr) -> Option<Path> {
+        Some(PATH)
+    }
+    fn send(&mut self, _: Hop, frame: &mut [u8]) -> Taken {
+        self.0.push(frame.to_vec());
+        Taken::Yes
+    }
+}
+
+/// The frames that leave.
+fn sent(stack: &mut Stack) -> Vec<Vec<u8>> {
+    let mut wire = Wire::default();
+    stack.transmit(&mut wire);
+    wire.0
+}
+
+/// Whoever rests when memory is free again answers a FIN that comes again, goes back to rest, and ends in time.
+#[test]
+fn rest_is_not_disturbed_by_memory_that_is_free_again() {
+    let mut stack = stack(10);
+    stack.memory = Memory::new(Some(1 << 20));
+    stack.listen(7, local(80), 10, Wishes::default()).expect("listens");
+    rest(&mut stack, 1);
+    sent(&mut stack);
+    for others in [1 << 20, 0] {
+        stack.memory.others = others;
+        stack.relieve();
+    }
+    assert!(sent(&mut stack).is_empty());
+    arrive(&mut stack, 1, ACK | FIN, 101, 2);
+    assert_eq!(sent(&mut stack).iter().map(|frame| frame[47]).collect::<Vec<_>>(), [ACK]);
+    assert_eq!((stack.len(), stack.at_rest()), (1, 1));
+    stack.expire(stack.now + 61_000_000);
+    assert!(stack.is_empty());
 }
 
 /// RFC 9293 lets an implementation delete TIME_WAIT before its time: better than to refuse a connection.
