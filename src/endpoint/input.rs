@@ -137,13 +137,11 @@ impl Stack {
             return;
         }
         let wishes = listener.wishes;
-        if self.admit().is_err() {
-            return;
-        }
         if self.half_open >= self.memory.half_open(MOST_HALF_OPEN) {
+            // Keeps nothing, so it needs no room.
             return self.answer_by_cookie(local, peer, seg, path, &wishes);
         }
-        if !self.has_room() {
+        if self.admit().is_err() || !self.has_room() {
             // And when some may be over.
             return;
         }

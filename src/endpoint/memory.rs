@@ -2,7 +2,8 @@
 //!
 //! Three quarters are for whoever comes first. The last one belongs to all connections in equal parts, half of a part for each
 //! direction, and no connection is taken whose part would be less than two segments. So those that let bytes lie keep no other
-//! from going on, and the limit holds.
+//! from going on, and the limit holds. Those at rest in TIME_WAIT hold no bytes and have no part; what they take themselves
+//! they give up when a new connection needs it.
 
 use super::conn::Conn;
 use super::events::OUT;
@@ -14,6 +15,8 @@ use crate::tcp::tcb::{Rest, Segment, Tcb};
 
 /// What a connection costs without bytes: record, state machine, table entry.
 pub const EACH: u64 = (size_of::<Conn>() + size_of::<Tcb>() + 16) as u64;
+/// What one costs that rests in TIME_WAIT.
+const AT_REST: u64 = EACH - size_of::<Tcb>() as u64 + size_of::<Rest>() as u64;
 /// The least part of the last quarter: a segment of usual size each way, with what lies around it.
 pub const LEAST_PART: u64 = 4096;
 
@@ -72,10 +75,11 @@ impl Memory {
         (room - room / 4).saturating_sub(64) as usize
     }
 
-    /// Whether there may be another connection beside `count`.
-    pub fn admits(&self, count: usize) -> bool {
+    /// Whether there may be another connection beside `count`, once `freed` bytes are given up for it.
+    pub fn admits(&self, count: usize, freed: u64) -> bool {
         !self.is_limited()
-            || (self.total() + EACH <= self.first() && self.limit / 4 / (count as u64 + 1) >= LEAST_PART)
+            || ((self.total() + EACH).saturating_sub(freed) <= self.first()
+                && self.limit / 4 / (count as u64 + 1) >= LEAST_PART)
     }
 
     /// Half-open connections that may be kept, of at most `most`: a quarter of all there may be.
@@ -99,15 +103,19 @@ impl Memory {
 fn weight(conn: &Conn) -> u32 {
     let bytes = match conn.tcb.get() {
         Some(tcb) => EACH as usize + tcb.allocated_bytes(),
-        None => EACH as usize - size_of::<Tcb>() + size_of::<Rest>(),
+        None => AT_REST as usize,
     };
     bytes.try_into().unwrap_or(u32::MAX)
 }
 
 impl Stack {
-    /// ENOMEM: there may be no more connections just now.
+    /// ENOMEM: there may be no more connections just now, even if those at rest made room.
     pub(super) fn admit(&mut self) -> Result<()> {
-        if self.memory.admits(self.conns.len()) {
+        let count = self.active();
+        if self.memory.admits(count, self.rested as u64 * AT_REST) {
+            while !self.memory.admits(count, 0) && self.evict() {}
+        }
+        if self.memory.admits(count, 0) {
             return Ok(());
         }
         self.memory.refused += 1;
@@ -141,7 +149,7 @@ impl Stack {
     }
 
     fn give_room_of(&mut self, id: Id, tell: bool) {
-        let (count, memory) = (self.conns.len(), self.memory);
+        let (count, memory) = (self.active(), self.memory);
         let Some(conn) = self.conns.get_mut(id) else { return };
         let sock = conn.sock;
         let Some(tcb) = conn.tcb.get_mut() else { return };
@@ -179,7 +187,7 @@ impl Stack {
             return usize::MAX;
         }
         let held = self.tcb(id).map_or(0, |tcb| tcb.held().0);
-        self.memory.room(held, self.conns.len())
+        self.memory.room(held, self.active())
     }
 
     /// What is in use, counted anew. For tests.
@@ -189,7 +197,7 @@ impl Stack {
     }
 
     /// Once memory is no longer scarce, everyone hears of it. A walk over all connections, for a sixteenth of the limit given
-    /// back, of which each has a share of at least a kilobyte.
+    /// back, of which each that does not rest has a share of at least a kilobyte.
     pub(super) fn relieve(&mut self) {
         let m = &mut self.memory;
         m.look();
@@ -216,7 +224,7 @@ mod tests {
     fn without_a_limit_nothing_is_scarce() {
         let mut memory = Memory::new(None);
         memory.charge(0, u32::MAX);
-        assert!(memory.admits(1 << 30) && !memory.scarce);
+        assert!(memory.admits(1 << 30, 0) && !memory.scarce);
         assert_eq!((memory.room(1 << 30, 1), memory.half_open(4096)), (usize::MAX, 4096));
     }
 
@@ -225,7 +233,7 @@ mod tests {
     fn the_last_quarter_is_shared() {
         let mut memory = Memory::new(Some(1 << 20));
         let mut held = Vec::new();
-        while memory.admits(held.len()) {
+        while memory.admits(held.len(), 0) {
             memory.charge(0, EACH as u32);
             held.push([0u64; 2]);
         }
@@ -241,6 +249,6 @@ mod tests {
         }
         assert!(memory.used > (1 << 20) * 7 / 10 && memory.used <= 1 << 20 && memory.scarce);
         assert!(memory.room(0, held.len()) >= 1460);
-        assert!(!memory.admits(0));
+        assert!(!memory.admits(0, 0));
     }
 }

@@ -203,7 +203,7 @@ impl Endpoint {
         if result.is_err() {
             stack.drop_busy();
         }
-        st.endpoint_memory = stack.memory.claim(stack.len());
+        st.endpoint_memory = stack.memory.claim(stack.active());
         st.stats.no_memory +=
             std::mem::take(&mut stack.memory.refused) + std::mem::take(&mut stack.no_memory);
         self.state(t).stack = Some(stack);

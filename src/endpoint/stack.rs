@@ -52,6 +52,8 @@ pub struct Stack {
     pub memory: Memory,
     /// Connections at rest, the one that has rested longest first; some are no more.
     resting: VecDeque<Id>,
+    /// How many are at rest.
+    pub(super) rested: usize,
     /// How many of them made room before their time.
     pub evicted: u64,
     /// What sockets are to hear: readiness that has become set.
@@ -93,6 +95,7 @@ impl Stack {
             most,
             memory: Memory::new(None),
             resting: VecDeque::new(),
+            rested: 0,
             evicted: 0,
             told: Vec::new(),
             now,
@@ -110,6 +113,11 @@ impl Stack {
     /// How many connections there are, in whatever state.
     pub fn len(&self) -> usize {
         self.conns.len()
+    }
+
+    /// How many are not at rest.
+    pub fn active(&self) -> usize {
+        self.conns.len() - self.rested
     }
 
     /// Whether there are none.
@@ -196,10 +204,11 @@ impl Stack {
         path: &Path,
         wishes: &Wishes,
     ) -> Result<Id> {
+        // Memory first: who refuses lets nobody go for it.
+        self.admit()?;
         if !self.has_room() {
             return Err(Errno(libc::ENOMEM));
         }
-        self.admit()?;
         let open = self.open(local, peer, path, wishes);
         let tcb = Tcb::connect(self.config.clone(), self.now, &open);
         let id = self.add(local, peer, path, tcb)?;
@@ -355,15 +364,25 @@ impl Stack {
     /// both its ends have said and heard everything, and a new connection is worth more than its late segments.
     pub(super) fn has_room(&mut self) -> bool {
         while self.conns.len() >= self.most {
-            let Some(id) = self.resting.pop_front() else { return false };
+            if !self.evict() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Frees the connection that has rested longest. Whether there was one.
+    pub(super) fn evict(&mut self) -> bool {
+        while let Some(id) = self.resting.pop_front() {
             let Some(conn) = self.conns.get_mut(id) else { continue };
             conn.flags &= !Conn::RESTING;
             if !conn.rest.is_none() {
                 self.evicted += 1;
                 self.remove(id);
+                return true;
             }
         }
-        true
+        false
     }
 
     /// Puts a connection to rest that only waits in TIME_WAIT.
@@ -387,6 +406,7 @@ impl Stack {
         {
             conn.rest = rest;
             conn.tcb.free();
+            self.rested += 1;
             if !conn.has(Conn::RESTING) && self.resting.try_reserve(1).is_ok() {
                 conn.flags |= Conn::RESTING;
                 self.resting.push_back(id);
@@ -403,6 +423,7 @@ impl Stack {
         if let Ok(tcb) = One::new(Tcb::from_rest(config.clone(), *now, rest)) {
             conn.tcb = tcb;
             conn.rest.free();
+            self.rested -= 1;
             self.charge(id);
         }
     }
@@ -431,6 +452,9 @@ impl Stack {
         self.leave_listener(id);
         self.let_go(id);
         self.discharge(id);
+        if self.conns.get(id).is_some_and(|c| !c.rest.is_none()) {
+            self.rested -= 1;
+        }
         self.wheel.remove(&mut Deadlines(&mut self.conns), id.index);
         self.conns.remove(id);
     }

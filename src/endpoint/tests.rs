@@ -98,6 +98,33 @@ fn rest_is_not_disturbed_by_memory_that_is_free_again() {
     assert!(stack.is_empty());
 }
 
+/// At rest they hold no bytes: they take nothing of what connections share, and give up their own memory, the oldest first.
+#[test]
+fn those_at_rest_keep_nobody_out() {
+    let mut stack = stack(1000);
+    // Good for 64 connections.
+    stack.memory = Memory::new(Some(1 << 20));
+    stack.listen(7, local(80), 10, Wishes::default()).expect("listens");
+    let ids: Vec<Id> = (1..=200).map(|from| rest(&mut stack, from)).collect();
+    assert_eq!((stack.len(), stack.active(), stack.evicted), (200, 0, 0));
+    assert_eq!(stack.memory.used(), stack.weigh());
+    stack.memory.others = (1 << 20) / 4 * 3 - stack.memory.used();
+    arrive(&mut stack, 300, SYN, 100, 0);
+    assert!(stack.find(&Stack::key_of(local(80), peer(300)).0).is_some());
+    let evicted = stack.evicted;
+    assert!((1..10).contains(&evicted), "{evicted} made room");
+    assert!(stack.conn(ids[0]).is_none() && stack.conn(ids[199]).is_some());
+    // Where that would not be enough they stay, whichever limit has been reached.
+    stack.memory.others = 1 << 20;
+    for most in [1000, stack.len()] {
+        stack.most = most;
+        let refused = stack.connect(9, local(5000), peer(80), &PATH, &Wishes::default());
+        assert_eq!((refused, stack.evicted), (Err(Errno(libc::ENOMEM)), evicted));
+    }
+    assert_eq!(stack.len() - stack.active(), stack.at_rest());
+    assert_eq!(stack.memory.used(), stack.weigh());
+}
+
 /// RFC 9293 lets an implementation delete TIME_WAIT before its time: better than to refuse a connection.
 #[test]
 fn the_connection_that_rested_longest_makes_room() {
