@@ -75,30 +75,34 @@ entry! {
         if closed {
             return Ok(0);
         }
-        if !enter::in_callback() && linger(cpu, sock)? {
-            return Ok(0);
-        }
+        let lingered = if enter::in_callback() { None } else { linger(cpu, sock)? };
         enter::locked(cpu, ACCESS, |c, t| {
             let id = id_of(sock, c.monitor.settings.max_ids)?;
+            if lingered.is_some_and(|generation| c.endpoint.view(t).sockets.generation(id) != generation) {
+                // Another thread has closed it meanwhile; the id may be another socket's by now.
+                return Ok(0);
+            }
             c.endpoint.close(&c.monitor, t, id).ok_or(Errno(libc::EBADF))?.map(|()| 0)
         })
     }
 }
 
-/// Waits as SO_LINGER says, before the close itself. `true`: another thread has closed the socket meanwhile.
-fn linger(cpu: i32, sock: c_int) -> Result<bool> {
+/// Waits as SO_LINGER says, before the close itself: the generation of the socket that did, which others may have closed meanwhile.
+fn linger(cpu: i32, sock: c_int) -> Result<Option<u32>> {
     let begun = enter::locked(cpu, ACCESS, |c, t| {
         let id = id_of(sock, c.monitor.settings.max_ids)?;
         let st = c.endpoint.state(t);
         Ok(st.begin_to_linger(id).map(|seconds| (id, seconds, st.sockets.generation(id))))
     })?;
-    let Some((id, seconds, generation)) = begun else { return Ok(false) };
+    let Some((id, seconds, generation)) = begun else { return Ok(None) };
     let patience = Patience { until: deadline(i32::from(seconds) * 1000), polls_first: false };
     // However the wait ends, what is left goes on in the background.
     let _ = enter::waiting(cpu, ACCESS, sock, patience, |c, t| {
-        Ok(if c.endpoint.view(t).has_lingered(id) { Look::Done(()) } else { Look::Later })
+        let st = c.endpoint.view(t);
+        let over = st.sockets.generation(id) != generation || st.has_lingered(id);
+        Ok(if over { Look::Done(()) } else { Look::Later })
     });
-    enter::locked(cpu, ACCESS, |c, t| Ok(c.endpoint.view(t).sockets.generation(id) != generation))
+    Ok(Some(generation))
 }
 
 /// The text behind a filter pointer; `None` for NULL.

@@ -356,6 +356,8 @@ impl State {
 
     /// A stream socket is closed. ENOTCONN: it never had a connection.
     pub(super) fn close_stream(&mut self, stream: &Stream) -> Result<()> {
+        // Other threads that wait for the socket have nothing to wait for any more.
+        self.wake(id);
         if stream.conn == Id::NONE {
             return errno(libc::ENOTCONN);
         }

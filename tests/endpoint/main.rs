@@ -7,3 +7,4 @@ mod mixes;
 mod monitored;
 mod sockets;
 mod transfers;
+mod waits;

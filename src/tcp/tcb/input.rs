@@ -364,14 +364,24 @@ impl Tcb {
             State::FinWait1 => {
                 self.state = State::FinWait2;
                 if self.closed {
-                    // A close that lingers waits for it.
-                    self.events |= Events::SPACE;
+                    self.tell_drained();
                     self.close_at = now.saturating_add(self.config.fin_wait_2);
                 }
             }
-            State::Closing => self.begin_time_wait(now),
+            State::Closing => {
+                self.tell_drained();
+                self.begin_time_wait(now);
+            }
+            // Tells that it is closed.
             State::LastAck => self.end(None),
             _ => {}
+        }
+    }
+
+    /// All that was written has arrived: a close that lingers waits for that.
+    fn tell_drained(&mut self) {
+        if self.closed {
+            self.events |= Events::SPACE;
         }
     }
 
