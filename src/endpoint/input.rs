@@ -197,6 +197,8 @@ impl Stack {
             ack: made.ack,
             flags: flags::SYN | flags::ACK,
             window: made.window,
+            ttl: wishes.ttl,
+            tos: wishes.tos,
             options: made.options,
         });
     }
@@ -265,6 +267,8 @@ impl Stack {
             ack: ack.unwrap_or(0),
             flags: flags::RST | if ack.is_some() { flags::ACK } else { 0 },
             window: 0,
+            ttl: 0,
+            tos: 0,
             options: OptionBytes::default(),
         });
     }

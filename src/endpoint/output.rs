@@ -145,9 +145,9 @@ impl Stack {
             return;
         }
         let list = self.replies.take();
-        for &Reply { local, peer, seq, ack, flags, window, ref options } in &list {
+        for &Reply { local, peer, seq, ack, flags, window, ttl, tos, ref options } in &list {
             let Some(path) = below.path(*peer.ip()) else { continue };
-            let ends = Ends { local, peer, ip_id: self.draw() as u16, ttl: TTL, tos: 0 };
+            let ends = Ends { local, peer, ip_id: self.draw() as u16, ttl, tos };
             let options = options.as_slice();
             let seg =
                 Transmit { seq, ack, flags, window, options, payload: Payload::EMPTY, retransmission: false };

@@ -25,6 +25,9 @@ pub struct Reply {
     pub flags: u8,
     /// Window.
     pub window: u16,
+    /// `IP_TTL` (0: the usual), `IP_TOS`.
+    pub ttl: u8,
+    pub tos: u8,
     /// Options.
     pub options: OptionBytes,
 }

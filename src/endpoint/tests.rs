@@ -125,6 +125,28 @@ fn those_at_rest_keep_nobody_out() {
     assert_eq!(stack.memory.used(), stack.weigh());
 }
 
+/// A SYN/ACK that keeps nothing says what one that keeps a connection says, and is sent also where no connection could be kept.
+#[test]
+fn a_cookie_looks_as_its_listener_wishes() {
+    let mut stack = stack(10);
+    // Good for 8 connections, 2 of them half open.
+    stack.memory = Memory::new(Some(1 << 17));
+    let wishes = Wishes { ttl: 9, tos: 0x20, mss: 500, ..Wishes::default() };
+    stack.listen(7, local(80), 10, wishes).expect("listens");
+    for from in 1..=3 {
+        arrive(&mut stack, from, SYN, 100, 0);
+    }
+    let frames = sent(&mut stack);
+    assert_eq!((frames.len(), stack.len(), stack.cookies_sent), (3, 2, 1));
+    for frame in &frames {
+        let (ip, tcp) = frame[14..].split_at(20);
+        assert_eq!((ip[8], ip[1], &tcp[20..24]), (9, 0x20, &[2, 4, 1, 244][..]));
+    }
+    stack.memory.others = 1 << 17;
+    arrive(&mut stack, 4, SYN, 100, 0);
+    assert_eq!((sent(&mut stack).len(), stack.len(), stack.cookies_sent), (1, 2, 2));
+}
+
 /// RFC 9293 lets an implementation delete TIME_WAIT before its time: better than to refuse a connection.
 #[test]
 fn the_connection_that_rested_longest_makes_room() {

@@ -7,6 +7,9 @@ pub const SECOND: u64 = 1_000_000;
 /// One millisecond.
 pub const MILLISECOND: u64 = 1_000;
 
+/// Least MTU of a link (RFC 791). A path's is believed from [`Config::mtu_floor`] on only, but the way's own is known.
+const LEAST_MTU: u16 = 68;
+
 /// Which window the congestion control keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Algorithm {
@@ -155,5 +158,11 @@ impl Open {
             nodelay: false,
             keepalive: false,
         }
+    }
+
+    /// The segment size that our SYN or SYN/ACK offers.
+    pub(super) fn mss_offered(&self, config: &Config) -> u16 {
+        let wished = if self.mss == 0 { config.mss } else { self.mss };
+        self.mtu.max(LEAST_MTU).saturating_sub(40).min(config.mss).min(wished)
     }
 }

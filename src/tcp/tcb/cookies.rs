@@ -76,7 +76,7 @@ pub fn reply(
         (stamp, value)
     });
     let offer = Offer {
-        mss: open.mtu.max(config.mtu_floor).saturating_sub(40).min(config.mss),
+        mss: open.mss_offered(config),
         wscale: peer_scale.map(|_| recv.shift()),
         sack,
         timestamps: value,
@@ -128,7 +128,7 @@ pub fn check(
 /// more, since the peer's initial sequence number is not known from it.
 pub fn may_follow(now: u64, seg: &Segment<'_>) -> bool {
     let age = (now / PERIOD).wrapping_sub(u64::from(seg.ack.wrapping_sub(1) >> 27)) & 31;
-    seg.has(ACK) && !seg.payload.is_empty() && age <= 1
+    seg.has(ACK) && !seg.has(SYN | RST) && !seg.payload.is_empty() && age <= 1
 }
 
 #[cfg(test)]
@@ -201,6 +201,29 @@ mod tests {
         let forged = (0..100_000u32).filter(|i| good(501, i.wrapping_mul(0x9e37_79b9), TUPLE)).count();
         assert_eq!(forged, 0);
         assert!(check(&config, &SECRET, TUPLE, 0, &segment(ACK | RST, 501, ack, &[])).is_none());
+    }
+
+    /// RFC 9293 3.10.7.2: a SYN/ACK for a listener is reset.
+    #[test]
+    fn only_data_may_come_ahead_of_the_acknowledgment() {
+        let (reply, ..) = round_trip(&[], 5, 6);
+        let mut seg = segment(ACK, 900, reply.seq.wrapping_add(1), &[]);
+        assert!(!may_follow(6, &seg));
+        seg.payload = b"text";
+        assert!(may_follow(6, &seg) && !may_follow(6 + 2 * PERIOD, &seg));
+        seg.flags = ACK | SYN;
+        assert!(!may_follow(6, &seg));
+    }
+
+    /// The same segment size as in a SYN/ACK of a connection.
+    #[test]
+    fn the_size_offered_is_that_of_the_link_or_the_socket() {
+        for (mtu, wished, offered) in [(1500, 0, 1460), (300, 0, 260), (1500, 400, 400), (300, 400, 260)] {
+            let open = Open { mtu, mss: wished, ..Open::new(0) };
+            let syn = segment(SYN, 500, 0, &[]);
+            let reply = reply(&Config::default(), &SECRET, TUPLE, 5, &open, &syn);
+            assert_eq!(SynOptions::parse(reply.options.as_slice()).mss, Some(offered));
+        }
     }
 
     #[test]

@@ -66,9 +66,6 @@ use segment::flags::ACK;
 use send::SendBuffer;
 use std::sync::Arc;
 
-/// Least MTU of a link (RFC 791). A path's is believed from [`Config::mtu_floor`] on only, but the way's own is known.
-const LEAST_MTU: u16 = 68;
-
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
@@ -198,8 +195,7 @@ const _: () = assert!(size_of::<Tcb>() <= 576);
 
 impl Tcb {
     fn new(config: Arc<Config>, now: u64, open: &Open, state: State) -> Self {
-        let wished = if open.mss == 0 { config.mss } else { open.mss };
-        let our_mss = open.mtu.max(LEAST_MTU).saturating_sub(40).min(config.mss).min(wished);
+        let our_mss = open.mss_offered(&config);
         let (initial, max) = match open.recv_limit {
             0 => (config.recv_initial, config.recv_limit),
             n => (n, n),
