@@ -300,11 +300,18 @@ impl State {
             && let Some(stack) = self.stack_mut()
         {
             // There is no memory: OUT says when there is.
-            stack.memory.refused += 1;
+            stack.refuse_write(conn);
             return Ok(None);
         }
         let from = &from[..from.len().min(room.max(1))];
-        self.with(id, |tcb, _| tcb.write(from))?.map(Some).or_else(refused)
+        let written = self.with(id, |tcb, _| tcb.write(from))?;
+        if room != usize::MAX
+            && written.is_ok()
+            && let Some(stack) = self.stack_mut()
+        {
+            stack.feed_writer(conn);
+        }
+        written.map(Some).or_else(refused)
     }
 
     /// Bytes a read would give. EBADF: no connection; EINVAL: a listener.

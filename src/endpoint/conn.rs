@@ -54,6 +54,8 @@ impl Conn {
     pub const UNLISTED: u8 = 1 << 4;
     /// In the list of those at rest.
     pub const RESTING: u8 = 1 << 5;
+    /// Its last write found no memory.
+    pub const STARVED: u8 = 1 << 6;
 
     /// A connection between two ends; `key` and `reversed` say which.
     pub fn new(tcb: One<Tcb>, key: ShortKey, reversed: bool, hop: Hop) -> Self {

@@ -122,6 +122,23 @@ impl Stack {
         Err(Errno(libc::ENOMEM))
     }
 
+    /// A write found no memory. Who waits for some looks again and again: that counts once.
+    pub(super) fn refuse_write(&mut self, id: Id) {
+        if let Some(conn) = self.conns.get_mut(id)
+            && !conn.has(Conn::STARVED)
+        {
+            conn.flags |= Conn::STARVED;
+            self.memory.refused += 1;
+        }
+    }
+
+    /// A write found some: the next one that finds none counts again.
+    pub(super) fn feed_writer(&mut self, id: Id) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.flags &= !Conn::STARVED;
+        }
+    }
+
     /// A connection's memory is counted as it is now.
     #[inline]
     pub(super) fn charge(&mut self, id: Id) {

@@ -106,6 +106,13 @@ fn writers_wait_for_memory() {
     let sum: usize = written.iter().sum();
     assert!((LIMIT as usize / 2..LIMIT as usize).contains(&sum), "{sum} bytes");
     assert!(written.iter().all(|&n| n >= 1460), "nobody is left without: {written:?}");
+    // One that looks again and again is counted once.
+    let refused = |lab: &Lab| lab.nodes[1].on(|st| st.stack().map_or(0, |s| s.memory.refused));
+    let before = refused(&lab);
+    for &[_, s] in pairs.iter().cycle().take(300) {
+        assert_eq!(lab.nodes[1].write(s, &[7; 65_536]), Ok(None));
+    }
+    assert!(before >= 20 && refused(&lab) == before, "{before} were counted, then {}", refused(&lab));
     let starved = written.iter().position(|&n| n < 65_536).expect("the limit is below all buffers");
     let [c, s] = pairs[starved];
     assert_eq!(lab.nodes[1].readiness(s) & OUT, 0);
