@@ -78,6 +78,7 @@ impl Endpoint {
         if let Some(stream) = st.stream_mut(id) {
             (stream.conn, stream.wishes) = (conn, wishes);
         }
+        st.catch_up(conn, &wishes);
         Ok(Some((id, peer)))
     }
 
@@ -132,10 +133,11 @@ impl Endpoint {
         let local = stack.local_end(stream.bound, sources, peer)?;
         st.take_foreign(*local.ip(), 1)?;
         let stack = st.stack_mut().ok_or(Errno(libc::ENOMEM))?;
+        // The one that failed stays until there is another: the socket goes on to say why it did.
+        let conn = stack.connect(id, local, peer, &path, &stream.wishes)?;
         if stream.conn != Id::NONE {
             stack.close(stream.conn);
         }
-        let conn = stack.connect(id, local, peer, &path, &stream.wishes)?;
         if let Some(stream) = st.stream_mut(id) {
             stream.conn = conn;
         }
@@ -207,9 +209,11 @@ impl State {
         self.tcb(stream.conn).ok_or(Errno(lost))
     }
 
-    /// Does something with a socket's connection, and what follows from it.
+    /// Does something with a socket's connection, and what follows from it. ENOTSOCK, ENOTCONN, ECONNABORTED.
     fn with<R>(&mut self, id: u32, work: impl FnOnce(&mut Tcb, u64) -> R) -> Result<R> {
-        let conn = self.stream(id).ok_or(Errno(libc::ENOTSOCK))?.conn;
+        let stream = self.stream(id).ok_or(Errno(libc::ENOTSOCK))?;
+        self.conn_of(stream, libc::ENOTCONN)?;
+        let conn = stream.conn;
         let stack = self.stack_mut().ok_or(Errno(libc::ENOTCONN))?;
         let now = stack.now;
         let result = work(stack.tcb_mut(conn).ok_or(Errno(libc::ENOTCONN))?, now);
@@ -352,6 +356,8 @@ impl State {
         stack.tcb_mut(stream.conn)?.close(now);
         stack.changed(stream.conn);
         self.pass_on();
+        // Other threads that wait for the socket have nothing to wait for any more.
+        self.wake(id);
         self.forget_socket(id);
         (!self.has_lingered(id)).then_some(seconds)
     }
@@ -363,8 +369,6 @@ impl State {
 
     /// A stream socket is closed. ENOTCONN: it never had a connection.
     pub(super) fn close_stream(&mut self, stream: &Stream) -> Result<()> {
-        // Other threads that wait for the socket have nothing to wait for any more.
-        self.wake(id);
         if stream.conn == Id::NONE {
             return errno(libc::ENOTCONN);
         }
@@ -462,14 +466,37 @@ impl State {
         })
     }
 
+    /// A connection that was accepted has its listener's options as they are now; it was made with those at the time of its SYN.
+    fn catch_up(&mut self, conn: Id, wishes: &Wishes) {
+        let Some(stack) = self.stack_mut() else { return };
+        let Some(record) = stack.conns.get_mut(conn) else { return };
+        record.look(wishes);
+        let Some(tcb) = record.tcb.get_mut() else { return };
+        let (send, recv) = tcb.limits();
+        let or = |wish: u32, limit: u32| if wish == 0 { limit } else { wish };
+        let wished = (or(wishes.send_buffer, send), or(wishes.recv_buffer, recv));
+        if tcb.asked() == (wishes.nodelay, wishes.keepalive) && wished == (send, recv) {
+            return;
+        }
+        tcb.set_nodelay(wishes.nodelay);
+        tcb.set_keepalive(wishes.keepalive);
+        tcb.set_send_limit(wished.0);
+        if wished.1 != recv {
+            tcb.set_recv_limit(wished.1);
+        }
+        stack.changed(conn);
+        self.pass_on();
+    }
+
     /// Send and receive buffer, and the largest segment, of a socket's connection or of those to come.
     pub fn sizes(&self, id: u32) -> Result<(u32, u32, u32)> {
         let wishes = self.wishes(id)?;
         let conn = self.stream(id).and_then(|s| self.tcb(s.conn));
         let config = self.config();
         let or = |wish: u32, configured: u32| if wish == 0 { configured } else { wish };
+        let mss = or(wishes.mss.into(), 536);
         Ok(conn.map_or(
-            (or(wishes.send_buffer, config.send_limit), or(wishes.recv_buffer, config.recv_limit), 536),
+            (or(wishes.send_buffer, config.send_limit), or(wishes.recv_buffer, config.recv_limit), mss),
             |tcb| {
                 let (send, recv) = tcb.limits();
                 (send, recv, tcb.max_payload())

@@ -8,6 +8,7 @@ use super::*;
 use crate::flow::arena::Id;
 use crate::net::output::Path;
 use crate::net::route::Hop;
+use crate::tcp::tcb::calls::Shutdown;
 use crate::tcp::tcb::segment::flags::{ACK, FIN, SYN};
 use crate::tcp::tcb::{Segment, State as TcpState};
 use std::net::SocketAddrV4;
@@ -205,6 +206,8 @@ fn a_fault_is_told_as_an_error() {
     assert_eq!(st.socket_error(5), Ok(libc::ECONNABORTED));
     assert_eq!(st.read(5, &mut [0; 4], false), Err(Errno(libc::ECONNABORTED)));
     assert_eq!(st.write(5, b"x"), Err(Errno(libc::ECONNABORTED)));
+    assert_eq!(st.shutdown(5, Shutdown::Write), Err(Errno(libc::ECONNABORTED)));
+    assert_eq!(st.set_wishes(5, Wishes::default()), Err(Errno(libc::ECONNABORTED)));
     // A socket that never had a connection has no error, as before.
     st.sockets.put(6, Kind::Stream(Stream::default())).expect("room");
     assert_eq!(st.socket_error(6), Err(Errno(libc::EBADF)));

@@ -3,6 +3,7 @@
 use crate::lab::{Lab, at, errno};
 use mos::config::Mos;
 use mos::endpoint::events::{ERR, IN, OUT, RDHUP};
+use mos::endpoint::socket::Wishes;
 
 #[test]
 fn hello_and_goodbye() {
@@ -45,6 +46,67 @@ fn a_closed_port_refuses() {
     assert_eq!(lab.nodes[0].error(c), libc::ECONNREFUSED);
     assert_eq!(lab.nodes[0].read(c, &mut [0; 4]), errno(libc::ECONNREFUSED));
     assert_eq!(lab.nodes[0].close(c), Ok(()));
+}
+
+/// A connection that failed goes on to say so when there is no memory for another try.
+#[test]
+fn another_try_without_memory_changes_nothing() {
+    let limit = Some(1 << 20);
+    let mut lab = Lab::new(Mos { memory_limit: limit, tcp_timeout: 0, ..Mos::default() }, |_| {});
+    lab.nodes[1].listen(80, 10);
+    let c = lab.nodes[0].connect(at(1, 81));
+    lab.until("refused", |lab| lab.nodes[0].readiness(c) & ERR != 0);
+    let connect = |lab: &Lab| lab.nodes[0].with(|e, m, t| e.connect(m, t, c, at(1, 80), false));
+    let others = |lab: &Lab, bytes| {
+        lab.nodes[0].on(|st| st.stack_mut().expect("a stack").memory.others = bytes);
+    };
+    others(&lab, 1 << 20);
+    assert_eq!(connect(&lab), errno(libc::ENOMEM));
+    lab.run(10_000);
+    assert_eq!(lab.nodes[0].error(c), libc::ECONNREFUSED);
+    assert_eq!(lab.nodes[0].read(c, &mut [0; 4]), errno(libc::ECONNREFUSED));
+    others(&lab, 0);
+    assert_eq!(connect(&lab), Ok(false));
+    lab.until("connected", |lab| lab.nodes[0].readiness(c) & OUT != 0);
+    assert_eq!(lab.nodes[0].connections(), 1);
+    assert_eq!(lab.nodes[0].error(c), 0);
+}
+
+/// What a listener's socket is told after a SYN came holds for the connection that is accepted later.
+#[test]
+fn options_are_those_of_the_listener_at_accept() {
+    let mut lab = Lab::with_buffers(8192);
+    let listener = lab.nodes[1].listen(80, 10);
+    let c = lab.nodes[0].connect(at(1, 80));
+    lab.until("connected", |lab| lab.nodes[0].readiness(c) & OUT != 0);
+    lab.run(10_000);
+    let wishes = Wishes {
+        nodelay: true,
+        keepalive: true,
+        send_buffer: 5000,
+        recv_buffer: 6000,
+        ttl: 9,
+        tos: 0x20,
+        mss: 700,
+        ..Wishes::default()
+    };
+    let node = &lab.nodes[1];
+    assert_eq!(node.on(|st| st.sizes(listener)), Ok((8192, 8192, 536)));
+    assert_eq!(node.on(|st| st.set_wishes(listener, wishes)), Ok(()));
+    assert_eq!(node.on(|st| st.sizes(listener)), Ok((5000, 6000, 700)));
+    let s = node.accept(listener).expect("one waits");
+    assert_eq!(node.on(|st| st.wishes(s)), Ok(wishes));
+    node.on(|st| {
+        let conn = st.stream(s).expect("a stream").conn;
+        let conn = st.stack().and_then(|s| s.conn(conn)).expect("a connection");
+        assert_eq!((conn.ttl, conn.tos), (9, 0x20));
+        assert_eq!(conn.tcb.get().map(|t| (t.asked(), t.limits())), Some(((true, true), (5000, 6000))));
+    });
+    // The size of segments was agreed on.
+    assert_eq!(node.on(|st| st.sizes(s)).map(|s| s.2), Ok(1448));
+    let new = node.socket();
+    assert_eq!(node.on(|st| st.set_wishes(new, wishes)), Ok(()));
+    assert_eq!(node.on(|st| st.sizes(new)), Ok((5000, 6000, 700)));
 }
 
 #[test]

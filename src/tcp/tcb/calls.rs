@@ -218,6 +218,11 @@ impl Tcb {
         self.keepalives = 0;
     }
 
+    /// Whether `TCP_NODELAY` and `SO_KEEPALIVE` are on.
+    pub fn asked(&self) -> (bool, bool) {
+        (self.nodelay, self.keepalive)
+    }
+
     /// `SO_SNDBUF`. What is buffered stays.
     pub fn set_send_limit(&mut self, bytes: u32) {
         self.send.limit = bytes.max(1);
