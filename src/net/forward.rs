@@ -13,10 +13,13 @@ use crate::monitor::State;
 use crate::monitor::process::Fate;
 use crate::net::prepare::Sum;
 use crate::wire::checksum;
-use crate::wire::ethernet::HEADER_LEN;
+use crate::wire::ethernet::{self, Ethernet, HEADER_LEN};
 use crate::wire::ipv4;
 use crate::wire::parse::Class;
 use crate::wire::udp;
+
+/// Bytes that a VLAN tag adds to a frame (IEEE 802.1Q).
+const VLAN_TAG: usize = 4;
 
 /// Sends the packet on, or counts why not.
 #[inline(always)]
@@ -55,11 +58,19 @@ fn send(st: &mut State, at: usize) {
 fn not_taken(st: &mut State, at: usize, to: u8, end: usize) {
     let len = end.min(st.io.frame(&st.batch[at]).len());
     let mtu = st.host.local.port(to).and_then(|p| p.mtu);
-    if mtu.is_some_and(|mtu| len > HEADER_LEN + usize::from(mtu)) {
+    if is_too_long(st.io.frame(&st.batch[at]), len, mtu) {
         st.stats.drop_too_long += 1;
     } else {
         st.stats.drop_tx += 1;
     }
+}
+
+/// Whether a port with this MTU never takes `len` bytes of a frame. A VLAN tag is no part of what the MTU counts.
+#[inline]
+fn is_too_long(frame: &[u8], len: usize, mtu: Option<u16>) -> bool {
+    let Some(most) = mtu.map(|mtu| HEADER_LEN + usize::from(mtu)) else { return false };
+    let tagged = || Ethernet::new(frame).is_some_and(|e| e.ethertype() == ethernet::TYPE_VLAN);
+    len > most && (len > most + VLAN_TAG || !tagged())
 }
 
 /// [`packet`] where it is not the rule.
@@ -89,7 +100,7 @@ fn send_edit(st: &mut State, at: usize, to: u8, end: usize) {
     let end = end.min(st.edit.len());
     let mtu = st.host.local.port(to).and_then(|p| p.mtu);
     let State { io, edit, batch, stats, .. } = st;
-    if mtu.is_some_and(|mtu| end > HEADER_LEN + usize::from(mtu)) {
+    if is_too_long(edit, end, mtu) {
         stats.drop_too_long += 1;
         return;
     }
@@ -189,7 +200,7 @@ fn hold(st: &mut State, at: usize, hop: Hop, end: usize) {
     let frame = st.frame(at);
     let frame = &frame[..end.min(frame.len())];
     let mtu = st.host.local.port(hop.port).and_then(|p| p.mtu);
-    if mtu.is_some_and(|mtu| frame.len() > HEADER_LEN + usize::from(mtu)) {
+    if is_too_long(frame, frame.len(), mtu) {
         st.stats.drop_too_long += 1;
         return;
     }
@@ -284,9 +295,11 @@ mod tests {
             let local = |n| LocalPort { mac: made_up_mac(n), own: None, mtu: Some(1500) };
             let local = Arc::new(Local::new(vec![local(0), local(1)]));
             st.host = Host::new(local, Arc::default(), Arc::default(), 1);
-            let mut pass = |frames: usize, len: usize| {
+            let mut pass_typed = |frames: usize, len: usize, kind: u16| {
+                let mut frame = vec![0x88; len];
+                frame[ethernet::OFF_TYPE..HEADER_LEN].copy_from_slice(&kind.to_be_bytes());
                 for _ in 0..frames {
-                    cables[0].arrive(&vec![0x88; len]);
+                    cables[0].arrive(&frame);
                 }
                 prepare::receive(st, false);
                 prepare::batch(st, false);
@@ -296,12 +309,16 @@ mod tests {
                 let s = &st.stats;
                 (s.forwarded, s.drop_too_long, s.drop_tx)
             };
+            let mut pass = |frames: usize, len: usize| pass_typed(frames, len, 0x8888);
             assert_eq!(pass(2, 1514), (2, 0, 0), "native: {native}");
             assert_eq!(pass(2, 1515), (2, 2, 0), "native: {native}");
             cables[1].takes(0);
             assert_eq!(pass(64, 60), (64, 2, 2), "native: {native}");
+            // Its tag is no part of what the MTU counts.
+            assert_eq!(pass_typed(1, 1518, ethernet::TYPE_VLAN), (64, 2, 3), "native: {native}");
+            assert_eq!(pass_typed(1, 1519, ethernet::TYPE_VLAN), (64, 3, 3), "native: {native}");
             cables[1].goes_down();
-            assert_eq!(pass(1, 60), (64, 2, 3), "native: {native}");
+            assert_eq!(pass_typed(1, 60, 0x8888), (64, 3, 4), "native: {native}");
         }
     }
 }
