@@ -1,6 +1,7 @@
 //! Threads that sleep in a call are woken when there is something to look at.
 
 use crate::lab::Lab;
+use mos::config::Mos;
 use mos::endpoint::socket::Wishes;
 
 /// Somebody sleeps, and hears of nothing that was before.
@@ -40,7 +41,8 @@ fn a_close_that_lingers_ends_other_calls() {
 #[test]
 fn a_close_that_lingers_hears_of_the_last_acknowledgment() {
     for server_closes in [false, true] {
-        let mut lab = Lab::with_buffers(8192);
+        // Without TIME_WAIT the end of the connection would tell.
+        let mut lab = Lab::new(Mos { tcp_tw_interval: 10, tcp_timeout: 0, ..Mos::default() }, |_| {});
         let c = lingering(&mut lab, server_closes);
         while !lab.nodes[0].on(|st| st.has_lingered(c)) {
             sleep(&lab);
