@@ -3,7 +3,7 @@
 
 flows.py [LIBDIR] [-n RUNS] [--most FLOWS] [--svg FILE]. All connections are opened first, three packets each; then 4,000,000 packets with
 data go by, each on a connection picked at random, and only these are timed. The floor in turn with each. Results in
-target/flows.json; --svg draws them, --draw only draws what is there. The largest takes 6 GB of memory.
+target/flows.json; --svg draws them, --draw only draws what is there. The largest takes some 4 GB of memory.
 """
 import argparse
 import json
