@@ -66,6 +66,23 @@ fn set_errno(errno: Errno) {
     }
 }
 
+/// Gives errno back as it was: what other libraries leave there says nothing about a call of ours that succeeds.
+struct ErrnoKept(i32);
+
+impl ErrnoKept {
+    fn new() -> Self {
+        // SAFETY: the C library's own errno of this thread.
+        ErrnoKept(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for ErrnoKept {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
+}
+
 /// The reference overwrites a context error by EACCES in these calls (monitor.md §1.0).
 const ACCESS: Option<Errno> = Some(Errno(libc::EACCES));
 

@@ -2,7 +2,7 @@
 
 use super::abi::{Mctx, MonitorFilter};
 use super::endpoint::{need_ids, peer_of, put_address};
-use super::{ACCESS, cpu_of, entry, id_of};
+use super::{ACCESS, ErrnoKept, cpu_of, entry, id_of};
 use crate::monitor::filter::{RawFilter, StreamFilter};
 use crate::monitor::listener::Kind;
 use crate::monitor::options::Named;
@@ -123,6 +123,8 @@ entry! {
     fn mtcp_bind_monitor_filter(mctx: Mctx, sock: c_int, filter: *mut MonitorFilter) -> c_int, fails -1; {
         // SAFETY: the caller's promise.
         let cpu = unsafe { cpu_of(mctx) }?;
+        // libpcap's compiler looks names up, which may leave anything.
+        let _errno = ErrnoKept::new();
         enter::anywhere(cpu, ACCESS, |c| {
             if filter.is_null() {
                 log::info!("mtcp_bind_monitor_filter(): no filter given, nothing is bound");
