@@ -55,8 +55,6 @@ pub mod capi;
 pub mod config;
 #[doc(hidden)]
 pub mod endpoint;
-#[allow(unsafe_code)]
-mod fetch;
 #[doc(hidden)]
 pub mod flow;
 #[doc(hidden)]

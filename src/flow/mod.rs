@@ -5,6 +5,8 @@
 //! grows with flows grows fallibly and in fixed chunks, so that no insertion ever copies or clears a whole table.
 
 pub mod arena;
+#[allow(unsafe_code)]
+pub(crate) mod fetch;
 pub mod hash;
 pub mod ids;
 pub mod key;
@@ -14,8 +16,8 @@ pub mod table;
 pub mod token;
 pub mod wheel;
 
-pub(crate) use crate::fetch::prefetch_lines;
 pub use arena::{Arena, Id, Record};
+pub(crate) use fetch::prefetch_lines;
 pub use hash::FlowHash;
 pub use ids::IdSpace;
 pub use key::{Direction, FlowKey, LongKey, ShortKey};

@@ -5,7 +5,7 @@
 //! go by whole chunks, which a [`Pool`] hands to the segments to come. Memory follows the bytes held, within a quarter.
 
 use super::one::One;
-use crate::fetch::{prefetch_chunk, prefetch_lines, prefetch_tail};
+use crate::flow::fetch::{prefetch_chunk, prefetch_lines, prefetch_tail};
 use std::collections::{TryReserveError, VecDeque};
 use std::fmt;
 
